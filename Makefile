@@ -1,0 +1,54 @@
+# `make demo` shows the suite at work, `make test` runs every test. Nothing else needs typing on a fresh machine.
+SHELL := /bin/bash
+SWIFT_FLAGS ?= -c release -Xswiftc -enable-testing
+BIN := .build/release
+TEST := swift test $(SWIFT_FLAGS) --skip-build
+
+.PHONY: help demo test unit lab build examples interop bench fuzz soak lint format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## three hosts, encrypted peers, containers, a relay, a crash and its healing
+	@Scripts/bootstrap
+	@Scripts/build $(SWIFT_FLAGS) --product weaver
+	@Scripts/build $(SWIFT_FLAGS) --product weave
+	@Scripts/demo $(BIN)
+
+test: ## every test, the slow suites in their short form
+	@Scripts/bootstrap
+	@Scripts/build $(SWIFT_FLAGS) --build-tests
+	@Scripts/test $(SWIFT_FLAGS)
+	@$(MAKE) --no-print-directory examples
+
+build: ## weaver, weave and all libraries
+	@Scripts/bootstrap build
+	swift build $(SWIFT_FLAGS)
+
+examples: ## builds the example programs and runs those that need no root
+	@Scripts/examples
+
+interop: ## against a real 2.8.1 weaver: make interop REFERENCE_WEAVER=/path/to/weaver
+	@Scripts/bootstrap
+	@Scripts/build $(SWIFT_FLAGS) --build-tests
+	@REFERENCE_WEAVER="$(REFERENCE_WEAVER)" $(TEST) --no-parallel --filter InteropTests
+
+bench: ## throughput table and Benchmarks/results/latest.json; REFERENCE_WEAVER= adds the reference
+	@Scripts/bootstrap
+	@Scripts/build $(SWIFT_FLAGS) --product weaver
+	@Scripts/bench $(BIN)
+
+soak: ## the simulator with many more seeds: make soak SEEDS=2000
+	@Scripts/bootstrap
+	@Scripts/build $(SWIFT_FLAGS) --build-tests
+	@WEAVE_SIM_SEEDS=$(or $(SEEDS),2000) $(TEST) --filter SimulatorTests
+
+lint: ## the house rules alone
+	@Scripts/build $(SWIFT_FLAGS) --build-tests
+	@$(TEST) --filter HouseTests
+
+format: ## rewrites the sources in the project's format
+	swift format --in-place --recursive Sources Tests Examples Benchmarks
+
+clean:
+	rm -rf .build Examples/.build Benchmarks/.build
