@@ -1,0 +1,230 @@
+public import WeaveCore
+
+extension MeshCore {
+    /// Why a connection cannot be kept.
+    private struct Refusal {
+        var reason: String
+        var never = false
+        var isSelf = false
+    }
+
+    /// Whether a connection with this introduction can be kept as things stand; nil, or the reason why not. Ask before
+    /// preparing the overlay; `onConnectionReady` decides.
+    public func refusal(of introduction: RemoteIntroduction, id: ConnectionID, remote: Endpoint) -> String? {
+        if let refusal = identityRefusal(introduction, id, remote) { return refusal.reason }
+        if let old = connection(to: introduction.name) {
+            return old.introduction.connectionUID <= introduction.connectionUID ? duplicate(introduction) : nil
+        }
+        guard isFull, spareConnection(for: introduction.name) == nil else { return nil }
+        return ConnectionMaker.limitReached(configuration.connectionLimit)
+    }
+
+    private var ourLabel: String { "\(configuration.name)(\(configuration.nickname))" }
+
+    private var isFull: Bool {
+        configuration.connectionLimit > 0 && connections.count >= configuration.connectionLimit
+    }
+
+    private func connection(to name: PeerName) -> MeshNeighbour? {
+        table.slot(of: name).flatMap { connectionOfSlot[$0] }.flatMap { connections[$0]?.neighbour }
+    }
+
+    private func duplicate(_ introduction: RemoteIntroduction) -> String {
+        "Multiple connections to \(introduction.name)(\(introduction.nickname)) added to \(ourLabel)"
+    }
+
+    private func identityRefusal(
+        _ introduction: RemoteIntroduction, _ id: ConnectionID, _ remote: Endpoint
+    ) -> Refusal? {
+        let name = introduction.name
+        if name == configuration.name {
+            guard introduction.uid != configuration.uid else {
+                return Refusal(reason: "cannot connect to ourself", never: true, isSelf: true)
+            }
+            return Refusal(
+                reason: "local \"\(ourLabel)\" and remote \"\(name)(\(introduction.nickname))\" peer names collision",
+                never: true)
+        }
+        guard name != .unknown else { return Refusal(reason: "remote peer has no name") }
+        guard table.slot(of: name) != nil || maker.acceptsAnyName(id) else {
+            return Refusal(reason: "Found unknown remote name: \(name) at \(remote)")
+        }
+        return nil
+    }
+
+    /// A handshake is over and the overlay prepared. The answer contains `accepted` or `close` for `id`.
+    public mutating func onConnectionReady(
+        _ id: ConnectionID, _ introduction: RemoteIntroduction, local: Endpoint, remote: Endpoint, outbound: Bool,
+        now: MonotonicTime
+    ) -> [MeshDirective] {
+        guard connections[id] == nil else { return [] }
+        if let refusal = identityRefusal(introduction, id, remote) {
+            refuse(id, refusal, now)
+            return flush()
+        }
+        maker.onFound(id, introduction.name)
+        if let old = connection(to: introduction.name) {
+            let oldUID = old.introduction.connectionUID
+            if introduction.connectionUID <= oldUID { end(old.id, reason: duplicate(introduction), now) }
+            if introduction.connectionUID >= oldUID {
+                refuse(id, Refusal(reason: duplicate(introduction)), now)
+                return flush()
+            }
+        }
+        if isFull { makeRoom(for: introduction.name, now) }
+        guard !isFull else {
+            refuse(id, Refusal(reason: ConnectionMaker.limitReached(configuration.connectionLimit)), now)
+            return flush()
+        }
+        add(id, introduction, local: local, remote: remote, outbound: outbound, now)
+        return flush()
+    }
+
+    private mutating func refuse(_ id: ConnectionID, _ refusal: Refusal, _ now: MonotonicTime) {
+        maker.onTerminated(
+            id, reason: refusal.reason, never: refusal.never, isSelf: refusal.isSelf, now: now, using: &generator)
+        out.append(.close(id, reason: refusal.reason))
+        checkSoon(now)
+    }
+
+    private mutating func add(
+        _ id: ConnectionID, _ introduction: RemoteIntroduction, local: Endpoint, remote: Endpoint, outbound: Bool,
+        _ now: MonotonicTime
+    ) {
+        let (slot, _, effect) = table.neighbour(introduction)
+        let isRestarted = table.record(slot)?.uid != introduction.uid
+        let isNew = routing.snapshot.routes[introduction.name] == nil
+        apply(effect, now)
+        table.connect(
+            slot, PeerTable.OwnLink(address: remote.description, outbound: outbound, established: false))
+        let connection = MeshNeighbour(
+            id: id, slot: slot, introduction: introduction, local: local, remote: remote, outbound: outbound,
+            takesDigests: introduction.features[TopologyDigest.feature] == TopologyDigest.featureValue)
+        let kind = isRestarted ? " (restarted peer)" : isNew ? " (new peer)" : ""
+        log(.info, "\(connection.label): connection added\(kind)")
+        connections[id] = MeshConnection(neighbour: connection)
+        connectionOfSlot[slot] = id
+        maker.onConnected(
+            id, ConnectionMaker.Link(endpoint: remote, outbound: outbound, peer: introduction.name))
+        out.append(.accepted(id))
+        if isNew || isRestarted {
+            giveTopology(to: id)
+            awaitingStates.append(id)
+            timers.armIfIdle(.states, at: now + Self.statesDelay)
+        }
+        update.insert(slot)
+        changedOurself(now)
+        checkSoon(now)
+    }
+
+    /// No TCP connection came about.
+    public mutating func onDialFailed(_ id: ConnectionID, reason: String, now: MonotonicTime) -> [MeshDirective] {
+        maker.onDialFailed(id, reason: reason, now: now, using: &generator)
+        checkSoon(now)
+        return flush()
+    }
+
+    /// A TCP connection, dialled or accepted, ended before `onConnectionReady`.
+    public mutating func onHandshakeFailed(_ id: ConnectionID, reason: String, now: MonotonicTime) -> [MeshDirective] {
+        maker.onTerminated(id, reason: reason, now: now, using: &generator)
+        checkSoon(now)
+        return flush()
+    }
+
+    /// A connection that was accepted has ended. Nothing happens when the core has ended it.
+    public mutating func onConnectionClosed(_ id: ConnectionID, reason: String, now: MonotonicTime) -> [MeshDirective] {
+        remove(id, reason: reason, now)
+        return flush()
+    }
+
+    /// Ends a connection from here.
+    mutating func end(_ id: ConnectionID, reason: String, _ now: MonotonicTime) {
+        guard connections[id] != nil else { return }
+        out.append(.close(id, reason: reason))
+        remove(id, reason: reason, now)
+    }
+
+    private mutating func remove(_ id: ConnectionID, reason: String, _ now: MonotonicTime) {
+        guard let connection = connections.removeValue(forKey: id)?.neighbour else { return }
+        log(.info, "\(connection.label): connection shutting down due to error: \(reason)")
+        connectionOfSlot[connection.slot] = nil
+        table.disconnect(connection.slot)
+        log(.info, "\(connection.label): connection deleted")
+        maker.onTerminated(id, reason: reason, now: now, using: &generator)
+        awaitingStates.removeAll { $0 == id }
+        collect(now)
+        changedOurself(now)
+        askAgain(now, lost: id)
+        checkSoon(now)
+    }
+
+    /// Our own record changed: routes and others must know.
+    mutating func changedOurself(_ now: MonotonicTime) {
+        timers.armIfIdle(.routes, at: now + Self.routeDelay)
+        timers.armIfIdle(.update, at: now + Self.updateDelay)
+    }
+
+    // MARK: Overlay
+
+    /// Frames flow on the overlay of this connection.
+    public mutating func onOverlayEstablished(_ id: ConnectionID, now: MonotonicTime) -> [MeshDirective] {
+        guard let state = connections[id] else {
+            return [.close(id, reason: "Cannot set unknown connection active")]
+        }
+        guard !state.isEstablished else { return [] }
+        let connection = state.neighbour
+        connections[id]?.isEstablished = true
+        log(.info, "\(connection.label): connection fully established")
+        table.establish(connection.slot)
+        changedOurself(now)
+        return flush()
+    }
+
+    /// The overlay of this connection has given up.
+    public mutating func onOverlayFailed(_ id: ConnectionID, reason: String, now: MonotonicTime) -> [MeshDirective] {
+        end(id, reason: reason, now)
+        return flush()
+    }
+
+    /// What the status shall show of the overlay of this connection.
+    public mutating func onOverlayAttributes(_ id: ConnectionID, _ attributes: OverlayAttributes) {
+        connections[id]?.overlay = attributes
+    }
+
+    /// The overlay wants a control message sent.
+    public mutating func sendOverlayControl(
+        _ id: ConnectionID, tag: MessageTag, payload: [UInt8]
+    ) -> [MeshDirective] {
+        _ = queue(MeshMessage(tag: tag, payload: payload), on: id)
+        return flush()
+    }
+
+    // MARK: Peers that go, and short ids
+
+    /// Forgets the peers that cannot be reached any more.
+    mutating func collect(_ now: MonotonicTime) {
+        timers.cancel(.collect)
+        statistics.collections += 1
+        let (removed, effect) = table.collect()
+        guard !removed.isEmpty else { return }
+        for record in removed {
+            log(.info, "Removed unreachable peer \(record.label)")
+            out.append(.peerRemoved(record.name))
+        }
+        apply(effect, now)
+        reassignShortID(now)
+        timers.armIfIdle(.routes, at: now + Self.routeDelay)
+    }
+
+    mutating func apply(_ effect: ShortIDTable.Effect, _ now: MonotonicTime) {
+        if effect.invalidated { out.append(.shortIDsInvalidated) }
+        if effect.mustReassignOwn { reassignShortID(now) }
+    }
+
+    /// Takes another short id if ours belongs to somebody else.
+    mutating func reassignShortID(_ now: MonotonicTime) {
+        guard table.reassignOwnShortID(using: &generator) else { return }
+        out.append(.shortIDsInvalidated)
+        timers.armIfIdle(.update, at: now + Self.updateDelay)
+    }
+}

@@ -1,0 +1,113 @@
+internal import NIOCore
+internal import WeaveCore
+
+/// One socket of a router and all that belongs to it. Confined to the router.
+final class MeshLink {
+    enum Phase {
+        case handshaking
+        /// The handshake is over; the overlay is being asked.
+        case preparing
+        case accepted
+    }
+
+    let id: ConnectionID
+    let channel: any Channel
+    let outbound: Bool
+    let local: Endpoint
+    let remote: Endpoint
+    let acceptAnyName: Bool
+    var machine: ConnectionMachine
+    var phase = Phase.handshaking
+    var introduction: RemoteIntroduction?
+    /// Whether the overlay knows of the connection and must hear of its end.
+    var overlayIsPrepared = false
+
+    /// Bytes given to the socket that the system has not taken.
+    var unwritten = 0
+    /// Whether the core has more to send.
+    var hasMore = false
+
+    /// Messages and bytes that wait for handlers or the overlay.
+    var waitingMessages = 0
+    var waitingBytes = 0
+    var isPaused = false
+    let deliveries = JobQueue(isSteady: false)
+    let overlayJobs = JobQueue(isSteady: true)
+
+    init(
+        id: ConnectionID, channel: any Channel, outbound: Bool, local: Endpoint, remote: Endpoint,
+        acceptAnyName: Bool, machine: ConnectionMachine
+    ) {
+        self.id = id
+        self.channel = channel
+        self.outbound = outbound
+        self.local = local
+        self.remote = remote
+        self.acceptAnyName = acceptAnyName
+        self.machine = machine
+    }
+
+    /// How the log calls the connection.
+    var label: String {
+        guard let introduction else { return "->[\(remote)]" }
+        return "->[\(remote)|\(introduction.name)(\(introduction.nickname))]:"
+    }
+}
+
+/// Asynchronous jobs that run one after the other. Confined to the router, which runs them.
+final class JobQueue {
+    private var jobs: [@Sendable () async -> Void] = []
+    private var position = 0
+    var task: Task<Void, Never>?
+    /// Whether the jobs are to finish in peace when the router stops.
+    let isSteady: Bool
+
+    init(isSteady: Bool) { self.isSteady = isSteady }
+
+    var count: Int { jobs.count - position }
+
+    func append(_ job: @escaping @Sendable () async -> Void) { jobs.append(job) }
+
+    func next() -> (@Sendable () async -> Void)? {
+        guard position < jobs.count else {
+            jobs = []
+            position = 0
+            return nil
+        }
+        defer { position += 1 }
+        return jobs[position]
+    }
+
+    func removeAll() {
+        jobs = []
+        position = 0
+    }
+}
+
+/// Which connections made to us have not finished their handshakes, oldest first.
+struct HandshakeTable {
+    private var byAddress: [IPAddress: [ConnectionID]] = [:]
+    private var addresses: [ConnectionID: IPAddress] = [:]
+
+    var count: Int { addresses.count }
+
+    func count(of address: IPAddress) -> Int { byAddress[address]?.count ?? 0 }
+
+    mutating func insert(_ id: ConnectionID, _ address: IPAddress) {
+        byAddress[address, default: []].append(id)
+        addresses[id] = address
+    }
+
+    mutating func remove(_ id: ConnectionID) {
+        guard let address = addresses.removeValue(forKey: id) else { return }
+        byAddress[address]?.removeAll { $0 == id }
+        if byAddress[address]?.isEmpty == true { byAddress[address] = nil }
+    }
+
+    /// The connection that has to go, if any must, now that one more from `address` has come.
+    func victim(after address: IPAddress, limits: RouterLimits) -> ConnectionID? {
+        if count(of: address) > limits.handshakesPerAddress { return byAddress[address]?.first }
+        guard count > limits.handshakes else { return nil }
+        return byAddress.values.max { $0.count < $1.count }?.first
+    }
+}

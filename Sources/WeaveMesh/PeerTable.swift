@@ -1,0 +1,395 @@
+import WeaveCore
+
+/// A peer as its owner described it.
+struct PeerRecord: Sendable {
+    var name: PeerName
+    var nickname = ""
+    /// 0 for a placeholder: a peer that others mention and nobody has described.
+    var uid: UInt64 = 0
+    var version: UInt64 = 0
+    var shortID: ShortID?
+    /// The connections in their encoded form (`TopologyWriter.appendConnection`).
+    var connections: [UInt8] = []
+    var connectionCount = 0
+    /// Grows with each change of any record: equal stamps of a slot mean the same record.
+    var stamp: UInt64 = 0
+
+    var isPlaceholder: Bool { uid == 0 && version == 0 && connections.isEmpty }
+
+    var label: String { "\(name)(\(nickname))" }
+}
+
+/// Every known peer, ourself at slot 0, and the graph of their connections.
+struct PeerTable: Sendable {
+    /// A connection of our own record.
+    struct OwnLink: Sendable, Equatable {
+        var address: String
+        var outbound: Bool
+        var established: Bool
+    }
+
+    /// Peers learned from others at most: as many as there are short ids. Neighbours are taken even beyond it.
+    static let maximumPeers = 4096
+    /// Bytes of encoded connections of all records together: four times what a full mesh of a thousand peers needs.
+    static let maximumBytes = 128 << 20
+    /// What an encoded connection takes besides the text of its address, at most.
+    private static let entryOverhead = 16
+
+    static let ourSlot = 0
+
+    private(set) var records: [PeerRecord?] = []
+    private(set) var graph = TopologyGraph()
+    private(set) var shortIDs: ShortIDTable
+    private(set) var ownLinks: [Int: OwnLink] = [:]
+    /// Grows with each change of a record or of the set of peers.
+    private(set) var stamp: UInt64 = 0
+    /// Grows when a peer comes or goes.
+    private(set) var membership: UInt64 = 0
+    private var slots: [PeerName: Int] = [:]
+    private var free: [Int] = []
+    private var bytes = 0
+    private var ownConnectionsAreStale = false
+    private let maximumPeers: Int
+    private let maximumBytes: Int
+
+    init(
+        name: PeerName, nickname: String, uid: UInt64, shortID: ShortID?, version: UInt64 = 0,
+        maximumPeers: Int = PeerTable.maximumPeers, maximumBytes: Int = PeerTable.maximumBytes
+    ) {
+        shortIDs = ShortIDTable(ourself: name)
+        self.maximumPeers = maximumPeers
+        self.maximumBytes = maximumBytes
+        var record = PeerRecord(name: name)
+        record.nickname = nickname
+        record.uid = uid
+        record.version = version
+        record.shortID = shortID
+        insert(record)
+        if let shortID { _ = shortIDs.add(name, shortID) }
+    }
+
+    // MARK: Looking up
+
+    var count: Int { slots.count }
+
+    /// Ourself. There from the start and never removed.
+    var own: PeerRecord { records[Self.ourSlot] ?? PeerRecord(name: .unknown) }
+
+    func slot(of name: PeerName) -> Int? { slots[name] }
+
+    func record(_ slot: Int) -> PeerRecord? { slot < records.count ? records[slot] : nil }
+
+    /// The slots of all peers in the order of their names.
+    var sortedSlots: [Int] { slots.sorted { $0.key < $1.key }.map(\.value) }
+
+    /// The place of each slot in the order of names.
+    var ranks: [Int32] {
+        var ranks = [Int32](repeating: 0, count: records.count)
+        for (rank, slot) in sortedSlots.enumerated() { ranks[slot] = Int32(rank) }
+        return ranks
+    }
+
+    /// The names of the peers by slot; unknown where there is none.
+    var names: [PeerName] { records.map { $0?.name ?? .unknown } }
+
+    // MARK: Our own connections
+
+    /// Finds or adds a neighbour as its handshake described it. A record that exists is not refreshed: its owner's
+    /// next version will do that.
+    mutating func neighbour(_ introduction: RemoteIntroduction) -> (slot: Int, isNew: Bool, effect: ShortIDTable.Effect)
+    {
+        if let slot = slots[introduction.name] { return (slot, false, ShortIDTable.Effect()) }
+        var record = PeerRecord(name: introduction.name)
+        record.nickname = introduction.nickname
+        record.uid = introduction.uid
+        record.shortID = introduction.shortID
+        let slot = insert(record)
+        let effect = introduction.shortID.map { shortIDs.add(introduction.name, $0) }
+        return (slot, true, effect ?? ShortIDTable.Effect())
+    }
+
+    mutating func connect(_ slot: Int, _ link: OwnLink) {
+        ownLinks[slot] = link
+        ownRecordChanged()
+    }
+
+    mutating func establish(_ slot: Int) {
+        guard ownLinks[slot] != nil else { return }
+        ownLinks[slot]?.established = true
+        ownRecordChanged()
+    }
+
+    mutating func disconnect(_ slot: Int) {
+        guard ownLinks.removeValue(forKey: slot) != nil else { return }
+        ownRecordChanged()
+    }
+
+    /// Takes another short id when ours belongs to somebody else; whether it did.
+    mutating func reassignOwnShortID(using generator: inout some RandomNumberGenerator) -> Bool {
+        let name = own.name
+        guard let old = own.shortID, shortIDs.principal(of: old) != name,
+            let new = shortIDs.unused(using: &generator)
+        else { return false }
+        _ = shortIDs.remove(name, old)
+        _ = shortIDs.add(name, new)
+        records[Self.ourSlot]?.shortID = new
+        raiseOwnVersion()
+        return true
+    }
+
+    /// Our next version. It stays at the top once there, instead of starting again below what everybody has.
+    mutating func raiseOwnVersion(beyond other: UInt64? = nil) {
+        let base = other ?? own.version
+        stamp += 1
+        records[Self.ourSlot]?.version = base == .max ? .max : base + 1
+        records[Self.ourSlot]?.stamp = stamp
+    }
+
+    private mutating func ownRecordChanged() {
+        var listed = SlotSet()
+        var established = SlotSet()
+        for (slot, link) in ownLinks {
+            listed.insert(slot)
+            if link.established { established.insert(slot) }
+        }
+        graph.setRow(Self.ourSlot, listed: listed, established: established)
+        ownConnectionsAreStale = true
+        raiseOwnVersion()
+    }
+
+    /// Brings the encoded form of our own connections up to date. It is wanted far less often than it changes.
+    mutating func refreshOwnConnections() {
+        guard ownConnectionsAreStale else { return }
+        ownConnectionsAreStale = false
+        var encoded: [UInt8] = []
+        encoded.reserveCapacity(ownLinks.count * 32)
+        for (slot, link) in ownLinks.sorted(by: { $0.key < $1.key }) {
+            guard let name = records[slot]?.name else { continue }
+            TopologyWriter.appendConnection(
+                to: &encoded, name: name, address: Array(link.address.utf8)[...], outbound: link.outbound,
+                established: link.established)
+        }
+        records[Self.ourSlot]?.connections = encoded
+        records[Self.ourSlot]?.connectionCount = ownLinks.count
+    }
+
+    // MARK: Peers coming and going
+
+    /// Removes the peers that cannot be reached from here, nor have a connection to us.
+    mutating func collect() -> (removed: [PeerRecord], effect: ShortIDTable.Effect) {
+        let reachable = graph.reachable(from: Self.ourSlot)
+        var removed: [PeerRecord] = []
+        var effect = ShortIDTable.Effect()
+        for slot in graph.present.members where !reachable.contains(slot) {
+            guard let record = records[slot] else { continue }
+            removed.append(record)
+            if let shortID = record.shortID {
+                effect.invalidated = shortIDs.remove(record.name, shortID).invalidated || effect.invalidated
+            }
+            graph.remove(slot)
+            slots[record.name] = nil
+            records[slot] = nil
+            free.append(slot)
+            bytes -= record.connections.count
+        }
+        if !removed.isEmpty {
+            membership += 1
+            stamp += 1
+        }
+        return (removed.sorted { $0.name < $1.name }, effect)
+    }
+
+    @discardableResult
+    private mutating func insert(_ record: PeerRecord) -> Int {
+        stamp += 1
+        membership += 1
+        let slot = free.popLast() ?? records.count
+        if slot == records.count { records.append(nil) }
+        records[slot] = record
+        records[slot]?.stamp = stamp
+        slots[record.name] = slot
+        graph.insert(slot)
+        return slot
+    }
+
+    // MARK: Encoding
+
+    /// An update with the records in these slots, up to `limit` bytes and at least one; what is left stays in `slots`.
+    mutating func encode(_ slots: inout [Int], limit: Int) -> [UInt8] {
+        var writer = TopologyWriter()
+        while let slot = slots.last, writer.bytes.count < limit {
+            slots.removeLast()
+            if slot == Self.ourSlot { refreshOwnConnections() }
+            guard let record = record(slot) else { continue }
+            writer.append(
+                name: record.name, nickname: record.nickname, uid: record.uid, version: record.version,
+                shortID: record.shortID, connections: record.connections, count: record.connectionCount)
+        }
+        return writer.bytes
+    }
+
+    // MARK: Updates from others
+
+    /// What an update did.
+    struct Outcome {
+        /// Records that were news, and all those in the update.
+        var improved: [Int] = []
+        var named: [Int] = []
+        /// Whether a short id means another peer than before.
+        var invalidated = false
+        var mustReassignOwn = false
+        /// The version that somebody else uses under our name, when it made us raise ours.
+        var overtaken: UInt64?
+        /// A version under our name that is too high to be true.
+        var absurd: UInt64?
+        /// Records left out because the table is full.
+        var refused = 0
+        /// Records that were not news.
+        var stale = 0
+    }
+
+    /// Versions from here on are nobody's honest count.
+    static let absurdVersion: UInt64 = 1 << 62
+
+    /// Whether the very record is held.
+    func holds(_ name: PeerName, uid: UInt64, version: UInt64) -> Bool {
+        guard let slot = slots[name], let record = records[slot] else { return false }
+        return record.uid == uid && record.version == version
+    }
+
+    /// Applies an update as everybody does: new peers and those they mention first, then each record by its version.
+    mutating func apply(_ update: TopologyUpdate) -> Outcome {
+        var outcome = Outcome()
+        outcome.refused = update.refused
+        var inserted: Set<Int> = []
+        for record in update.records where slots[record.name] == nil {
+            guard count < maximumPeers else { continue }
+            var new = PeerRecord(name: record.name)
+            new.nickname = record.nickname
+            new.uid = record.uid
+            new.version = record.version
+            new.shortID = record.shortID
+            inserted.insert(insert(new))
+            if let shortID = record.shortID { note(shortIDs.add(record.name, shortID), in: &outcome) }
+        }
+        for record in update.records where !record.isKnown {
+            guard slots[record.name] != nil else { continue }
+            for entry in update.entries[record.entries] where slots[entry.name] == nil && count < maximumPeers {
+                insert(PeerRecord(name: entry.name))
+            }
+        }
+        for record in update.records {
+            guard let slot = slots[record.name] else {
+                outcome.refused += 1
+                continue
+            }
+            outcome.named.append(slot)
+            let isNew = inserted.remove(slot) != nil
+            if apply(record, of: update, at: slot, isNew: isNew, &outcome) {
+                outcome.improved.append(slot)
+            } else {
+                outcome.stale += 1
+            }
+        }
+        return outcome
+    }
+
+    private mutating func note(_ effect: ShortIDTable.Effect, in outcome: inout Outcome) {
+        if effect.invalidated { outcome.invalidated = true }
+        if effect.mustReassignOwn { outcome.mustReassignOwn = true }
+    }
+
+    private mutating func apply(
+        _ new: TopologyUpdate.Record, of update: TopologyUpdate, at slot: Int, isNew: Bool, _ outcome: inout Outcome
+    ) -> Bool {
+        guard slot != Self.ourSlot else {
+            claimOwn(uid: new.uid, version: new.version, &outcome)
+            return false
+        }
+        guard let old = records[slot] else { return false }
+        let size = update.entries[new.entries].reduce(0) { $0 + $1.address.count + Self.entryOverhead }
+        guard new.isKnown || bytes - old.connections.count + size <= maximumBytes else {
+            outcome.refused += 1
+            return false
+        }
+        if isNew {
+            setConnections(of: slot, to: new, from: update, &outcome)
+            return true
+        }
+        let isHigher = (new.version, new.uid) > (old.version, old.uid)
+        let gainsShortID =
+            (new.version, new.uid) == (old.version, old.uid) && new.shortID != nil && old.shortID == nil
+        guard isHigher || gainsShortID else { return false }
+        records[slot]?.version = new.version
+        records[slot]?.uid = new.uid
+        records[slot]?.nickname = new.nickname
+        if new.shortID != old.shortID {
+            if let shortID = old.shortID { note(shortIDs.remove(old.name, shortID), in: &outcome) }
+            records[slot]?.shortID = new.shortID
+            if let shortID = new.shortID { note(shortIDs.add(old.name, shortID), in: &outcome) }
+        }
+        stamp += 1
+        records[slot]?.stamp = stamp
+        // A record that was passed over as known differs in its short id at most.
+        if !new.isKnown { setConnections(of: slot, to: new, from: update, &outcome) }
+        return true
+    }
+
+    /// Somebody described us. If it is an earlier life of ours, or another peer with our name, we go beyond its version.
+    mutating func claimOwn(uid: UInt64, version: UInt64, _ outcome: inout Outcome) {
+        guard uid != own.uid, version >= own.version else { return }
+        guard version < Self.absurdVersion else {
+            outcome.absurd = version
+            return
+        }
+        raiseOwnVersion(beyond: version)
+        outcome.overtaken = version
+    }
+
+    private mutating func setConnections(
+        of slot: Int, to new: TopologyUpdate.Record, from update: TopologyUpdate, _ outcome: inout Outcome
+    ) {
+        var entries = Array(update.entries[new.entries])
+        if entries.count > maximumPeers {
+            outcome.refused += entries.count - maximumPeers
+            entries.removeLast(entries.count - maximumPeers)
+        }
+        var listed = SlotSet()
+        var established = SlotSet()
+        var hasRepetition = false
+        for entry in entries {
+            guard let other = slots[entry.name] else { continue }
+            hasRepetition = hasRepetition || listed.contains(other)
+            listed.insert(other)
+            if entry.established { established.insert(other) } else { established.remove(other) }
+        }
+        if hasRepetition { entries = Self.lastOfEach(entries) }
+        var encoded: [UInt8] = []
+        encoded.reserveCapacity(entries.reduce(0) { $0 + $1.address.count + Self.entryOverhead })
+        for entry in entries {
+            TopologyWriter.appendConnection(
+                to: &encoded, name: entry.name,
+                address: update.bytes[Int(entry.address.lowerBound)..<Int(entry.address.upperBound)],
+                outbound: entry.outbound, established: entry.established)
+        }
+        bytes += encoded.count - (records[slot]?.connections.count ?? 0)
+        records[slot]?.connections = encoded
+        records[slot]?.connectionCount = entries.count
+        graph.setRow(slot, listed: listed, established: established)
+    }
+
+    /// Of connections to the same peer the last counts.
+    private static func lastOfEach(_ entries: [TopologyUpdate.Entry]) -> [TopologyUpdate.Entry] {
+        var index: [PeerName: Int] = [:]
+        var kept: [TopologyUpdate.Entry] = []
+        for entry in entries {
+            if let known = index[entry.name] {
+                kept[known] = entry
+            } else {
+                index[entry.name] = kept.count
+                kept.append(entry)
+            }
+        }
+        return kept
+    }
+}
