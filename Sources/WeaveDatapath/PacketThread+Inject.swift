@@ -1,0 +1,44 @@
+import Glibc
+import WeaveCore
+
+/// Frames on their way to the local device: those of a batch are merged into super-frames where they can be, and each
+/// is written in one call.
+@safe struct Injection: ~Copyable {
+    private let descriptor: Int32
+    private let counts: PacketCounts
+    private var coalescer: FrameCoalescer
+
+    init(setup: PacketThreadSetup, counts: PacketCounts) {
+        descriptor = setup.inject
+        self.counts = counts
+        coalescer = FrameCoalescer(
+            capacity: PacketLoop.recordBatch, hasHeader: setup.hasHeader, tcp: setup.coalescesTCP,
+            udp: setup.coalescesUDP)
+    }
+
+    /// Takes a frame that stays where it is until `flush`.
+    @inline(__always)
+    mutating func add(_ frame: UnsafeMutableRawBufferPointer) {
+        if coalescer.isFull { flush() }
+        unsafe coalescer.add(frame)
+    }
+
+    /// Writes what is waiting.
+    mutating func flush() {
+        guard !coalescer.isEmpty else { return }
+        let (descriptor, counts) = (descriptor, counts)
+        unsafe coalescer.flush { parts, frames, length in
+            let written = unsafe writev(descriptor, parts.baseAddress, Int32(truncatingIfNeeded: parts.count))
+            guard written >= 0 else { return counts.add(.injectErrors) }
+            counts.add(.framesInjected)
+            counts.add(.bytesInjected, length)
+            if frames > 1 { counts.add(.segmentsCoalesced, frames) }
+        }
+    }
+
+    /// Writes one frame at once, after those that are waiting.
+    mutating func write(_ frame: UnsafeMutableRawBufferPointer) {
+        unsafe add(frame)
+        flush()
+    }
+}
