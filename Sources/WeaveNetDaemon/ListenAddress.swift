@@ -1,0 +1,38 @@
+import WeaveCore
+
+/// Where an HTTP listener listens: `host:port`, or the absolute path of a Unix socket.
+enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
+    case tcp(host: String, port: Int)
+    case unix(path: String)
+
+    /// What the kernel's `sockaddr_un` holds, the closing zero taken off.
+    static let maximumPathLength = 107
+
+    /// nil for "off" when `text` is blank.
+    ///
+    /// - Throws: `DaemonError` (usage) when it is neither form.
+    init?(flag: String, _ text: String) throws(DaemonError) {
+        if text.isEmpty { return nil }
+        if text.hasPrefix("/") {
+            guard text.utf8.count <= Self.maximumPathLength else {
+                throw DaemonError(.usage, "\(flag): a socket path has at most \(Self.maximumPathLength) bytes")
+            }
+            self = .unix(path: text)
+            return
+        }
+        guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
+            throw DaemonError(
+                .usage, "\(flag): '\(text)' is neither host:port nor the absolute path of a Unix socket")
+        }
+        var host = text[..<colon]
+        if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() }
+        self = .tcp(host: host.isEmpty ? "0.0.0.0" : String(host), port: Int(port))
+    }
+
+    var description: String {
+        switch self {
+        case .tcp(let host, let port): host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
+        case .unix(let path): path
+        }
+    }
+}

@@ -1,0 +1,67 @@
+import WeaveMesh
+
+/// The body of `/metrics`, in the text format of Prometheus. The first two names and their labels are those of 2.8.1.
+struct MetricsText {
+    let status: DaemonStatus
+    let process: ProcessUsage
+
+    static let contentType = "text/plain; version=0.0.4; charset=utf-8"
+
+    var body: String {
+        var text = Body()
+        let mesh = status.mesh
+        if !mesh.connections.isEmpty {
+            text.family("weave_connections", "gauge", "Number of peer-to-peer connections.", connectionSeries)
+        }
+        text.single(
+            "weave_connection_terminations_total", "counter", "Number of peer-to-peer connections terminated.",
+            mesh.terminationCount)
+        text.single("weave_peers", "gauge", "Number of known peers, ourself included.", mesh.peers.count)
+        text.single("weave_targets", "gauge", "Number of addresses given to connect to.", mesh.targets.count)
+        text.single("weave_macs", "gauge", "Number of Ethernet addresses learned.", status.macs.count)
+        for counter in status.counters {
+            text.single(
+                "weave_datapath_\(counter.name)_total", "counter",
+                "Datapath: \(counter.name.replacing("_", with: " ")).", counter.value)
+        }
+        text.single("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", process.residentBytes)
+        text.single(
+            "process_cpu_seconds_total", "counter", "User and system time spent in seconds.", process.cpuSeconds)
+        text.single("process_open_fds", "gauge", "Number of open file descriptors.", process.openDescriptors)
+        return text.value
+    }
+
+    /// One pair of series for each state and overlay seen.
+    private var connectionSeries: [(labels: String, value: Int)] {
+        var counts: [String: (yes: Int, no: Int)] = [:]
+        for connection in status.mesh.connections {
+            let overlay = connection.isLive ? connection.overlay?.name ?? "unknown" : "unknown"
+            let key = "state=\"\(connection.state.rawValue)\",type=\"\(escaped(overlay))\""
+            let sealed = connection.isLive && connection.overlay?.encrypted == true
+            counts[key, default: (0, 0)].yes += sealed ? 1 : 0
+            counts[key, default: (0, 0)].no += sealed ? 0 : 1
+        }
+        return counts.sorted { $0.key < $1.key }.flatMap { key, count in
+            [("encryption=\"\",\(key)", count.no), ("encryption=\"yes\",\(key)", count.yes)]
+        }
+    }
+
+    private func escaped(_ label: String) -> String {
+        label.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    }
+
+    private struct Body {
+        var value = ""
+
+        mutating func family(
+            _ name: String, _ type: String, _ help: String, _ series: [(labels: String, value: Int)]
+        ) {
+            value += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+            for one in series { value += "\(name){\(one.labels)} \(one.value)\n" }
+        }
+
+        mutating func single(_ name: String, _ type: String, _ help: String, _ number: some CustomStringConvertible) {
+            value += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(number)\n"
+        }
+    }
+}
