@@ -1,0 +1,93 @@
+import ArgumentParser
+import Foundation
+import WeaveCore
+
+struct LaunchCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "launch",
+        abstract: "Start the daemon in the background, wait until it answers, and say where its log is.",
+        usage: "weave launch [<weaver flags>] [<peer> ...]",
+        discussion: """
+            Peers are hosts to connect to: host, host:port, [IPv6 address]:port. Any peer that runs will do; discovery \
+            finds the others. Flags are those of 'weaver --help', such as --password-file, --trusted-subnets, --name, \
+            --nickname, --no-discovery. A password reaches the daemon through its environment.
+            """)
+
+    @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("Flags and peers for weaver.", valueName: "words"))
+    var words: [String] = []
+
+    func run() async throws {
+        if words.contains(where: { ["--help", "-h", "-help"].contains($0) }) {
+            throw CleanExit.helpRequest(Self.self)
+        }
+        let here = Surroundings()
+        let plan = try LaunchPlan(words, environment: here.environment, state: here.state)
+        for warning in plan.warnings { Terminal.complain("weave: \(warning)") }
+        let client = DaemonClient(address: plan.address)
+        if await client.isReady() {
+            throw CommandError("weave is already running; you can stop it with 'weave stop'.")
+        }
+        if let process = DaemonProcess(here.state) {
+            throw CommandError(
+                "weaver runs (process \(process.id)), but does not answer at \(plan.address); stop it with 'weave stop'"
+            )
+        }
+        let weaver = try Launcher.findWeaver(environment: here.environment)
+        try await Launcher(plan: plan, weaver: weaver, state: here.state).launch()
+    }
+}
+
+struct StopCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "stop",
+        abstract: "Stop the daemon. Containers on this host keep their links among themselves.")
+
+    func run() async throws { try await Self.stop(Surroundings()) }
+
+    static func stop(_ here: Surroundings) async throws(CommandError) {
+        if let process = DaemonProcess(here.state) { return try await process.stop() }
+        let client = try here.client()
+        if await client.isReady() {
+            throw CommandError(
+                "a daemon answers at \(client.address), but was not started by 'weave launch' with the state directory "
+                    + "\(here.state.path); stop it where it was started")
+        }
+        Terminal.complain("weave is not running.")
+    }
+}
+
+struct ResetCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "reset",
+        abstract: "Stop the daemon and remove the bridge, the containers' interfaces and all state.")
+
+    @Flag(help: .hidden) var force = false
+
+    func run() async throws {
+        let here = Surroundings()
+        if DaemonProcess(here.state) != nil { try await StopCommand.stop(here) }
+        let client = try here.client()
+        if await client.isReady() {
+            throw CommandError("a daemon answers at \(client.address); stop it where it was started, then reset")
+        }
+        let said = try await Launcher.runWeaver(
+            ["--reset", "--db-prefix=\(here.state.databasePrefix)"], environment: here.environment)
+        if !said.isEmpty { Terminal.complain(said) }
+        try here.state.record(address: nil)
+    }
+}
+
+struct VersionCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "version", abstract: "Print the versions of this command and of the daemon.")
+
+    func run() async throws {
+        Terminal.write("weave script \(WeaveNetVersion.current)\n")
+        let here = Surroundings()
+        if let running = try? await here.client().get("/report?format=\(formEncoded("{{ .Version }}"))") {
+            Terminal.write("weave \(running)\n")
+        } else {
+            Terminal.write(try await Launcher.runWeaver(["--version"], environment: here.environment))
+        }
+    }
+}
