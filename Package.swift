@@ -117,8 +117,11 @@ let package = Package(
         .testTarget(
             name: "WeaveCommandTests",
             dependencies: [
-                "WeaveCommand", "WeaveTestKit",
+                "WeaveCore", "WeaveCommand", "WeaveTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
             ]),
         .testTarget(name: "SimulatorTests", dependencies: ["WeaveCore", "WeaveMesh", "WeaveTestKit"]),
         .testTarget(name: "HouseTests"),

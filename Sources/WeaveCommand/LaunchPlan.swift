@@ -8,6 +8,8 @@ struct LaunchPlan: Sendable, Equatable {
     var address: DaemonAddress
     /// Whether the address differs from the standard one.
     var isOwnAddress: Bool
+    /// What the daemon hands out.
+    var range: AllocationRange
     /// What the operator should know.
     var warnings: [String] = []
 
@@ -15,23 +17,24 @@ struct LaunchPlan: Sendable, Equatable {
     init(_ words: [String], environment outer: [String: String], state: StateDirectory) throws(CommandError) {
         var arguments: [String] = []
         environment = [:]
+        var range = outer["IPALLOC_RANGE"].flatMap { $0.isEmpty ? nil : $0 }
         var rest = words[...]
         while let word = rest.popFirst() {
             guard word != "--" else {
                 arguments += ["--"] + rest
                 break
             }
-            guard Self.flag(word) == "password" else {
+            switch Self.flag(word) {
+            case "password":
+                environment["WEAVE_PASSWORD"] = try Self.take(word, &rest)
+                warnings.append(
+                    "the password was visible in the list of processes while this command ran; use --password-file or "
+                        + "WEAVE_PASSWORD")
+            case "ipalloc-range", "iprange":
+                range = try Self.take(word, &rest)
+            default:
                 arguments.append(word)
-                continue
             }
-            guard let password = Self.value(word) ?? rest.popFirst() else {
-                throw CommandError("--password needs a value", code: .usage)
-            }
-            environment["WEAVE_PASSWORD"] = password
-            warnings.append(
-                "the password was visible in the list of processes while this command ran; use --password-file or "
-                    + "WEAVE_PASSWORD")
         }
         let listen = Self.value(of: "http-addr", in: arguments) ?? outer["WEAVE_HTTP_ADDR"] ?? ""
         if listen.isEmpty, Self.value(of: "http-addr", in: arguments) != nil {
@@ -50,7 +53,21 @@ struct LaunchPlan: Sendable, Equatable {
         add("pid-file", state.pidFile)
         add("port", outer["WEAVE_PORT"])
         add("mtu", outer["WEAVE_MTU"])
+        let allocated = range ?? AllocationRange.standard
+        defaults.append("--ipalloc-range=\(allocated)")
+        // Without a range the daemon would take it for a mistake.
+        if !allocated.isEmpty { add("ipalloc-init", outer["IPALLOC_INIT"]) }
+        self.range = AllocationRange(
+            text: allocated, isGiven: range != nil, bridge: Self.value(of: "weave-bridge", in: arguments) ?? "weave")
         self.arguments = defaults + arguments
+    }
+
+    /// The value of the flag in `word`: after the equals sign, else the next word.
+    private static func take(_ word: String, _ rest: inout ArraySlice<String>) throws(CommandError) -> String {
+        guard let value = value(word) ?? rest.popFirst() else {
+            throw CommandError("--\(flag(word) ?? word) needs a value", code: .usage)
+        }
+        return value
     }
 
     /// The name of the flag in `word`; nil when it is none.

@@ -11,6 +11,11 @@ struct LaunchCommand: AsyncParsableCommand {
             Peers are hosts to connect to: host, host:port, [IPv6 address]:port. Any peer that runs will do; discovery \
             finds the others. Flags are those of 'weaver --help', such as --password-file, --trusted-subnets, --name, \
             --nickname, --no-discovery. A password reaches the daemon through its environment.
+
+            Containers get addresses of --ipalloc-range (10.32.0.0/12), which must be the same on all hosts and nothing \
+            that the hosts reach otherwise; of its part --ipalloc-default-subnet, when nothing else is asked for. An \
+            empty range switches allocation off. --ipalloc-init tells how the first hosts agree: consensus=<number of \
+            hosts>, seed=<peer name>,<peer name>... or observer.
             """)
 
     @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("Flags and peers for weaver.", valueName: "words"))
@@ -32,6 +37,7 @@ struct LaunchCommand: AsyncParsableCommand {
                 "weaver runs (process \(process.id)), but does not answer at \(plan.address); stop it with 'weave stop'"
             )
         }
+        if let warning = try plan.range.check(HostRoute.current()) { Terminal.complain("weave: \(warning)") }
         let weaver = try Launcher.findWeaver(environment: here.environment)
         try await Launcher(plan: plan, weaver: weaver, state: here.state).launch()
     }
@@ -53,27 +59,6 @@ struct StopCommand: AsyncParsableCommand {
                     + "\(here.state.path); stop it where it was started")
         }
         Terminal.complain("weave is not running.")
-    }
-}
-
-struct ResetCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "reset",
-        abstract: "Stop the daemon and remove the bridge, the containers' interfaces and all state.")
-
-    @Flag(help: .hidden) var force = false
-
-    func run() async throws {
-        let here = Surroundings()
-        if DaemonProcess(here.state) != nil { try await StopCommand.stop(here) }
-        let client = try here.client()
-        if await client.isReady() {
-            throw CommandError("a daemon answers at \(client.address); stop it where it was started, then reset")
-        }
-        let said = try await Launcher.runWeaver(
-            ["--reset", "--db-prefix=\(here.state.databasePrefix)"], environment: here.environment)
-        if !said.isEmpty { Terminal.complain(said) }
-        try here.state.record(address: nil)
     }
 }
 

@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 
 struct ConnectCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -34,70 +33,23 @@ struct ForgetCommand: AsyncParsableCommand {
     }
 }
 
-struct AttachCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "attach",
-        abstract: "Give a container an interface in the network, with addresses. Prints the addresses.",
-        usage: "weave attach <address/prefix> ... [--no-multicast-route] <container>",
-        discussion: """
-            A container is a network namespace: by name (as 'ip netns' knows it), by path (/proc/1234/ns/net), or by \
-            the id of a process in it. Its interface is called ethwe. Attaching twice is attaching once; further \
-            addresses \
-            are added.
-            """)
-
-    @Flag(help: "Leave the route for multicast as it is.")
-    var noMulticastRoute = false
-
-    @Flag(help: .hidden) var withoutDns = false
-    @Flag(help: .hidden) var rewriteHosts = false
-    @Option(help: .hidden) var addHost: [String] = []
-
-    @Argument(help: ArgumentHelp("addresses with prefix length, and the container", valueName: "word"))
-    var words: [String]
-
-    func run() async throws {
-        if rewriteHosts || !addHost.isEmpty {
-            Terminal.complain(
-                "weave: --rewrite-hosts and --add-host have no effect: files of containers are left alone")
-        }
-        let order = try ContainerWords(words, directory: FileManager.default.currentDirectoryPath)
-        let extra = noMulticastRoute ? [(name: "multicast-route", value: "false")] : []
-        Terminal.write(try await Surroundings().client().post("/attach", order.fields + extra))
-    }
-}
-
-struct DetachCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "detach",
-        abstract: "Take addresses from a container; with its last address goes its interface. Prints the addresses.",
-        usage: "weave detach [<address/prefix> ...] <container>",
-        discussion: "Without addresses, all of them go.")
-
-    @Argument(help: ArgumentHelp("addresses with prefix length, and the container", valueName: "word"))
-    var words: [String]
-
-    func run() async throws {
-        let order = try ContainerWords(words, directory: FileManager.default.currentDirectoryPath)
-        Terminal.write(try await Surroundings().client().post("/detach", order.fields))
-    }
-}
-
 struct StatusCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "Show how the daemon is, or its connections, peers or targets.")
+        commandName: "status", abstract: "Show how the daemon is, or its connections, peers, targets or the ring.")
 
-    @Argument(help: ArgumentHelp("connections, peers or targets", valueName: "page"))
+    @Argument(help: ArgumentHelp("connections, peers, targets or ipam", valueName: "page"))
     var page: String?
 
     func validate() throws {
-        if let page, !["connections", "peers", "targets"].contains(page) {
-            throw ValidationError("there is no status of '\(page)'; there are connections, peers and targets")
+        if let page, !["connections", "peers", "targets", "ipam"].contains(page) {
+            throw ValidationError("there is no status of '\(page)'; there are connections, peers, targets and ipam")
         }
     }
 
     func run() async throws {
-        let text = try await Surroundings().client().get("/status" + (page.map { "/" + $0 } ?? ""))
+        var request = DaemonRequest.get("/status" + (page.map { "/" + $0 } ?? ""))
+        request.isAboutAddresses = page == "ipam"
+        let text = try await Surroundings().client().send(request)
         // 2.8.1 sets the summary off by blank lines.
         Terminal.write(page == nil ? "\n\(text)\n" : text)
     }

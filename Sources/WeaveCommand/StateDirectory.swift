@@ -17,6 +17,9 @@ struct StateDirectory: Sendable, Equatable {
     var addressFile: String { path + "/weaver.http" }
     var databasePrefix: String { path + "/weave" }
 
+    /// Whether a daemon has kept state here.
+    var hasDatabase: Bool { FileManager.default.fileExists(atPath: databasePrefix + "data.sqlite") }
+
     /// The process id that the daemon wrote; nil when there is none.
     var processID: Int32? { line(pidFile).flatMap { Int32($0) } }
 

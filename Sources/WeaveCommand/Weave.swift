@@ -15,22 +15,29 @@ struct Weave: AsyncParsableCommand {
               WEAVE_PASSWORD    password that encrypts traffic between hosts, for 'launch'
               WEAVE_PORT        port between hosts, for 'launch' (6783)
               WEAVE_MTU         MTU of bridge and containers, for 'launch'
+              IPALLOC_RANGE     addresses that containers get, for 'launch' (10.32.0.0/12)
+              IPALLOC_INIT      how the first hosts agree on them, for 'launch'
 
             Exit status: 0 when it was done, 1 when it was not, 2 when the words make no sense.
             """,
         version: "weave script \(WeaveNetVersion.current)",
         subcommands: [
             LaunchCommand.self, StopCommand.self, ConnectCommand.self, ForgetCommand.self, AttachCommand.self,
-            DetachCommand.self, StatusCommand.self, ReportCommand.self, VersionCommand.self, ResetCommand.self,
+            DetachCommand.self, ExposeCommand.self, HideCommand.self, PSCommand.self, PrimeCommand.self,
+            RemovePeerCommand.self, IPAMCommand.self, StatusCommand.self, ReportCommand.self, VersionCommand.self,
+            ResetCommand.self,
         ])
 }
 
 /// What every command needs to find the daemon.
 struct Surroundings: Sendable {
+    /// What the commands find as their environment.
+    @TaskLocal static var environment = ProcessInfo.processInfo.environment
+
     let environment: [String: String]
     let state: StateDirectory
 
-    init(environment: [String: String] = ProcessInfo.processInfo.environment) {
+    init(environment: [String: String] = Self.environment) {
         self.environment = environment
         state = StateDirectory(environment: environment)
     }

@@ -36,8 +36,9 @@ struct CommandTests {
             ([], "SUBCOMMANDS"), (["frob"], "frob"), (["connect"], "Usage: weave connect"),
             (["forget"], "Usage: weave forget"), (["attach"], "Usage: weave attach"),
             (["attach", "10.0.0.1/24"], "give exactly one container"), (["status", "frob"], "Usage: weave status"),
-            (["reset", "--frob"], "Usage: weave reset"), (["launch", "--frob"], "unknown flag --frob"),
-            (["launch", "one:two:three"], "should be host[:port]"),
+            (["reset", "--frob"], "Usage: weave reset"),
+            (["launch", "--ipalloc-range=", "--frob"], "unknown flag --frob"),
+            (["launch", "--ipalloc-range=", "one:two:three"], "should be host[:port]"),
         ] as [([String], String)])
     func wrongCommandWords(_ words: [String], _ expected: String) throws {
         let cluster = try LabCluster()
@@ -57,7 +58,7 @@ struct CommandTests {
         defer { cluster.takeDown() }
         try FileManager.default.setAttributes([.posixPermissions: 0o777], ofItemAtPath: cluster.directory.path)
         let launch = try asNobody(
-            ["env", "WEAVE_STATE_DIR=\(cluster.directory.path)/state", Self.weave, "launch"])
+            ["env", "WEAVE_STATE_DIR=\(cluster.directory.path)/state", Self.weave, "launch", "--ipalloc-range="])
         #expect(launch.status == 1)
         #expect(launch.output.contains("needs to run as root"), "\(launch.output)")
     }

@@ -8,25 +8,30 @@ struct CommandWordTests {
     @Test("addresses and container are told apart in any order")
     func containerWords() throws {
         let order = try ContainerWords(["10.32.0.1/12", "web", "ip:10.40.0.1/24"], directory: "/home/x")
-        #expect(order.addresses == ["10.32.0.1/12", "10.40.0.1/24"] && order.container == "web")
+        #expect(order.addresses == ["10.32.0.1/12", "ip:10.40.0.1/24"] && order.container == "web")
+        #expect(order.wish == "10.32.0.1/12, ip:10.40.0.1/24 for web")
         #expect(
             order.fields.map { "\($0.name)=\($0.value)" } == [
-                "container=web", "address=10.32.0.1/12", "address=10.40.0.1/24",
+                "container=web", "address=10.32.0.1/12", "address=ip:10.40.0.1/24",
             ])
-        #expect(try ContainerWords(["1234"], directory: "/").container == "1234")
+        let plain = try ContainerWords(["1234"], directory: "/")
+        #expect(plain.container == "1234" && plain.addresses.isEmpty && plain.wish == "net:default for 1234")
+        let networks = try ContainerWords(["net:default", "a", "net:10.32.2.0/24"], directory: "/")
+        #expect(networks.addresses == ["net:default", "net:10.32.2.0/24"] && networks.container == "a")
         #expect(try ContainerWords(["/proc/1/ns/net"], directory: "/home/x").container == "/proc/1/ns/net")
         #expect(try ContainerWords(["./ns/web"], directory: "/home/x").container == "/home/x/./ns/web")
     }
 
     @Test("words that make no sense are refused with the reason")
     func badWords() {
-        for (words, reason, code) in [
-            (["10.32.0.1/12"], "exactly one container", CommandError.Code.usage),
-            (["a", "b"], "given were a, b", .usage), (["10.32.0.300/12", "a"], "prefix length", .usage),
-            (["net:default", "a"], "IP address allocation must be enabled", .failed),
+        for (words, reason) in [
+            (["10.32.0.1/12"], "exactly one container"), (["a", "b"], "given were a, b"),
+            (["10.32.0.300/12", "a"], "prefix length"), (["10.32.0.3", "a"], "prefix length"),
+            (["ip:default", "a"], "prefix length"), (["net:10.32.0.0", "a"], "net:10.32.2.0/24"),
+            (["net:", "a"], "neither net:default nor"),
         ] {
             let error = #expect(throws: CommandError.self) { try ContainerWords(words, directory: "/") }
-            #expect(error?.code == code && error?.message.contains(reason) == true, "\(words)")
+            #expect(error?.code == .usage && error?.message.contains(reason) == true, "\(words)")
         }
     }
 
@@ -59,13 +64,14 @@ struct CommandWordTests {
     func launchPlan() throws {
         let state = StateDirectory(environment: ["WEAVE_STATE_DIR": "/s"])
         let places = ["--http-addr=127.0.0.1:6784", "--db-prefix=/s/weave", "--pid-file=/s/weaver.pid"]
+        let range = ["--ipalloc-range=10.32.0.0/12"]
         let plain = try LaunchPlan(["--nickname", "x", "10.0.0.1"], environment: [:], state: state)
-        #expect(plain.arguments == places + ["--nickname", "x", "10.0.0.1"])
+        #expect(plain.arguments == places + range + ["--nickname", "x", "10.0.0.1"])
         #expect(plain.environment.isEmpty && !plain.isOwnAddress && plain.warnings.isEmpty)
 
         for words in [["--password", "hush"], ["-password=hush"], ["--password=hush"]] {
             let secret = try LaunchPlan(words + ["peer"], environment: [:], state: state)
-            #expect(secret.arguments == places + ["peer"])
+            #expect(secret.arguments == places + range + ["peer"])
             #expect(secret.environment == ["WEAVE_PASSWORD": "hush"] && secret.warnings.count == 1)
         }
         #expect(throws: CommandError.self) { try LaunchPlan(["--password"], environment: [:], state: state) }
@@ -75,7 +81,7 @@ struct CommandWordTests {
             environment: ["WEAVE_PORT": "7000", "WEAVE_MTU": "", "WEAVE_HTTP_ADDR": "1.2.3.4:5"], state: state)
         #expect(own.address.description == "/run/w.sock" && own.isOwnAddress)
         #expect(
-            own.arguments == ["--pid-file=/s/weaver.pid", "--port=7000"]
+            own.arguments == ["--pid-file=/s/weaver.pid", "--port=7000"] + range
                 + ["--http-addr", "/run/w.sock", "--db-prefix=/d", "--", "--password"])
         #expect(throws: CommandError.self) { try LaunchPlan(["--http-addr="], environment: [:], state: state) }
         let everywhere = try LaunchPlan([], environment: ["WEAVE_HTTP_ADDR": "0.0.0.0:1"], state: state)
@@ -145,7 +151,7 @@ struct CommandWordTests {
 }
 
 /// A directory that goes with the value.
-final class TemporaryDirectory {
+final class TemporaryDirectory: Sendable {
     let url: URL
 
     init() throws {
