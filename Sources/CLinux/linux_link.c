@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -67,4 +68,7 @@ int weave_send_frame(int index, const void *frame, size_t length) {
     return result;
 }
 
-int weave_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0; }
+int weave_memory_file(void) {
+    int fd = memfd_create("weave", MFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}

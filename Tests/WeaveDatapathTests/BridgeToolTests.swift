@@ -18,4 +18,19 @@ struct BridgeToolTests {
             Tool.run("sh", ["-c", "head -c 1000000 /dev/zero | tr '\\0' x; exit 1"], timeoutMilliseconds: 3000))
         #expect(failure.utf8.count < 400)
     }
+
+    @Test("A tool reads what it is given, and its words and complaints come back apart, as long as they may be")
+    func inputAndOutput() throws {
+        let input = String(repeating: "0123456789", count: 50_000)
+        let outcome = try Tool.execute(
+            "sh", ["-c", "cat; echo '# remark' >&2; echo why >&2; exit 4"], input: input, outputLimit: 1 << 20
+        ).get()
+        #expect(outcome.output == input && outcome.complaints == "# remark\nwhy\n")
+        #expect(outcome.description == "sh ended with status 4: why")
+        let short = try Tool.execute("cat", [], input: input, outputLimit: 10).get()
+        #expect(short.output == "0123456789" && short.status == 0)
+        #expect(Tool.run("sh", ["-c", "kill -9 $$"]) == "sh ended with status 137: ")
+        let missing = Tool.execute("no-such-tool-anywhere", [])
+        #expect(throws: Tool.Failure.self) { try missing.get() }
+    }
 }

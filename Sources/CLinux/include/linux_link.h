@@ -33,8 +33,8 @@ enum {
 /// Sets whether a TAP device outlives its last descriptor.
 int weave_tap_persist(int fd, int on);
 
-/// A pipe that children do not inherit and that never blocks: reading end, writing end.
-int weave_pipe(int ends[2]);
+/// An empty file without a name that children do not inherit; its descriptor.
+int weave_memory_file(void);
 
 /// Sends one whole Ethernet frame out of the device with this index.
 int weave_send_frame(int index, const void *frame, size_t length);
