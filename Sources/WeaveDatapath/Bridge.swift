@@ -69,11 +69,7 @@ public struct Bridge: Sendable {
     /// - Returns: false when the bridge has it already.
     @discardableResult
     public func expose(_ prefix: IPPrefix) throws(NetlinkError) -> Bool {
-        let netlink = try RouteNetlink()
-        let bridge = try netlink.existingLink(named: configuration.name)
-        let isNew = try netlink.add(prefix, to: bridge)
-        if let mac = bridge.mac { GratuitousARP.announce([prefix], mac: mac, index: bridge.index) }
-        return isNew
+        try BridgeAddresses(configuration.name).add(prefix)
     }
 
     /// Takes an address of the host in the overlay away.
@@ -81,15 +77,13 @@ public struct Bridge: Sendable {
     /// - Returns: false when the bridge does not have it.
     @discardableResult
     public func hide(_ prefix: IPPrefix) throws(NetlinkError) -> Bool {
-        let netlink = try RouteNetlink()
-        return try netlink.remove(prefix, from: netlink.existingLink(named: configuration.name))
+        try BridgeAddresses(configuration.name).remove(prefix, sysctl)
     }
 
     /// The addresses of the host in the overlay.
     public func exposed() throws(NetlinkError) -> [IPPrefix] {
-        let netlink = try RouteNetlink()
-        guard let bridge = try netlink.link(named: configuration.name) else { return [] }
-        return try netlink.addresses(of: bridge).filter { !$0.isLinkScope }.map(\.prefix)
+        guard try RouteNetlink().link(named: configuration.name) != nil else { return [] }
+        return try BridgeAddresses(configuration.name).list()
     }
 
     /// Removes the bridge, the overlay's port and every container's device on this host (`vethwe...`).
