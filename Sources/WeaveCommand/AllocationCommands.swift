@@ -1,16 +1,16 @@
 import ArgumentParser
 
-struct PrimeCommand: AsyncParsableCommand {
+struct PrimeCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "prime", abstract: "Wait until the hosts have agreed who hands out which addresses.")
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         let request = DaemonRequest.get("/ring").aboutAddresses(waitingFor: "the hosts to agree")
-        _ = try await Surroundings().client().send(request)
+        _ = try await here.client().send(request)
     }
 }
 
-struct RemovePeerCommand: AsyncParsableCommand {
+struct RemovePeerCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "rmpeer",
         abstract: "Take over the addresses of hosts that are gone for good.",
@@ -29,13 +29,13 @@ struct RemovePeerCommand: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
-        let client = try Surroundings().client()
+    func run(in here: Surroundings) async throws {
+        let client = try here.client()
         var failures: [String] = []
         for peer in peers {
             let path = "/peer/\(pathSegment(peer))" + (force ? "?force=true" : "")
             do {
-                Terminal.write(try await client.send(.delete(path).aboutAddresses()))
+                here.terminal.write(try await client.send(.delete(path).aboutAddresses()))
             } catch {
                 if !failures.contains(error.message) { failures.append(error.message) }
             }
@@ -44,26 +44,28 @@ struct RemovePeerCommand: AsyncParsableCommand {
     }
 }
 
-struct IPAMCommand: AsyncParsableCommand {
+struct IPAMCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "ipam", abstract: "Look into the allocation of addresses, and mend it.",
         subcommands: [IPAMExplainCommand.self, IPAMRepairCommand.self])
 
-    func run() async throws { throw ValidationError("say 'explain', or 'repair' with the number of a step") }
+    func run(in here: Surroundings) async throws {
+        throw ValidationError("say 'explain', or 'repair' with the number of a step")
+    }
 }
 
-struct IPAMExplainCommand: AsyncParsableCommand {
+struct IPAMExplainCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "explain",
         abstract: "Say who owns which addresses, what waits and for whom, what is wrong, and which steps would mend it."
     )
 
-    func run() async throws {
-        Terminal.write(try await Surroundings().client().send(.get("/ipam/explain").aboutAddresses()))
+    func run(in here: Surroundings) async throws {
+        here.terminal.write(try await here.client().send(.get("/ipam/explain").aboutAddresses()))
     }
 }
 
-struct IPAMRepairCommand: AsyncParsableCommand {
+struct IPAMRepairCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "repair",
         abstract: "Carry out a step of the plan that 'weave ipam explain' prints. Prints what was done.")
@@ -78,9 +80,9 @@ struct IPAMRepairCommand: AsyncParsableCommand {
         if step < 1 { throw ValidationError("steps are numbered from 1") }
     }
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         let extra = force ? [(name: "force", value: "true")] : []
         let request = DaemonRequest.post("/ipam/repair", [(name: "step", value: String(step))] + extra)
-        Terminal.write(try await Surroundings().client().send(request.aboutAddresses()))
+        here.terminal.write(try await here.client().send(request.aboutAddresses()))
     }
 }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-struct AttachCommand: AsyncParsableCommand {
+struct AttachCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "attach",
         abstract: "Give a container an interface in the network, with addresses. Prints the addresses.",
@@ -26,19 +26,19 @@ struct AttachCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("addresses, and the container", valueName: "word"))
     var words: [String]
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         if rewriteHosts || !addHost.isEmpty {
-            Terminal.complain(
+            here.terminal.complain(
                 "weave: --rewrite-hosts and --add-host have no effect: files of containers are left alone")
         }
         let order = try ContainerWords(words, directory: FileManager.default.currentDirectoryPath)
         let extra = noMulticastRoute ? [(name: "multicast-route", value: "false")] : []
         let request = DaemonRequest.post("/attach", order.fields + extra).aboutAddresses(waitingFor: order.wish)
-        Terminal.write(try await Surroundings().client().send(request))
+        here.terminal.write(try await here.client().send(request))
     }
 }
 
-struct DetachCommand: AsyncParsableCommand {
+struct DetachCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "detach",
         abstract: "Take addresses from a container; with its last address goes its interface. Prints the addresses.",
@@ -48,14 +48,14 @@ struct DetachCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("addresses, and the container", valueName: "word"))
     var words: [String]
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         let order = try ContainerWords(words, directory: FileManager.default.currentDirectoryPath)
         let request = DaemonRequest.post("/detach", order.fields).aboutAddresses()
-        Terminal.write(try await Surroundings().client().send(request))
+        here.terminal.write(try await here.client().send(request))
     }
 }
 
-struct ExposeCommand: AsyncParsableCommand {
+struct ExposeCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "expose",
         abstract: "Give this host addresses in the network, so that it reaches containers. Prints the addresses.",
@@ -72,17 +72,17 @@ struct ExposeCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("net:default, net:<subnet> or <address>/<prefix length>", valueName: "address"))
     var addresses: [String] = []
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         try AddressWord.check(all: addresses)
-        if let name { Terminal.complain("weave: -h \(name) has no effect: this release has no DNS") }
+        if let name { here.terminal.complain("weave: -h \(name) has no effect: this release has no DNS") }
         let extra = withoutMasquerade ? [(name: "without-masquerade", value: "true")] : []
         let wish = (addresses.isEmpty ? AddressWord.standard : addresses.joined(separator: ", ")) + " for this host"
         let request = DaemonRequest.post("/expose", AddressWord.fields(addresses) + extra)
-        Terminal.write(try await Surroundings().client().send(request.aboutAddresses(waitingFor: wish)))
+        here.terminal.write(try await here.client().send(request.aboutAddresses(waitingFor: wish)))
     }
 }
 
-struct HideCommand: AsyncParsableCommand {
+struct HideCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "hide",
         abstract: "Take addresses in the network from this host. Prints the addresses.",
@@ -91,10 +91,10 @@ struct HideCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("as given to expose", valueName: "address"))
     var addresses: [String] = []
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         try AddressWord.check(all: addresses)
         let request = DaemonRequest.post("/hide", AddressWord.fields(addresses)).aboutAddresses()
-        Terminal.write(try await Surroundings().client().send(request))
+        here.terminal.write(try await here.client().send(request))
     }
 }
 

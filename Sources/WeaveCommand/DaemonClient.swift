@@ -5,6 +5,7 @@ import NIOHTTP1
 /// Talks to the daemon's control interface.
 struct DaemonClient: Sendable {
     let address: DaemonAddress
+    var terminal = Terminal.standard
     /// Detaching takes a fraction of a second; resolving the names of peers can take some.
     var timeout = TimeAmount.seconds(60)
     /// After how long it is said what a request waits for that may wait without end.
@@ -82,7 +83,7 @@ struct DaemonClient: Sendable {
         let page = try? await get("/status")
         guard !Task.isCancelled else { return }
         let state = page.flatMap(AllocationStatus.text(in:)).map { " (allocation: \($0))" } ?? ""
-        Terminal.complain(
+        terminal.complain(
             "weave: waiting for \(wait)\(state). 'weave status ipam' and 'weave ipam explain' show what it takes; "
                 + "Ctrl-C gives up.")
     }

@@ -28,10 +28,10 @@ struct DaemonProcess: Sendable, Equatable {
     /// Asks the process to end, and makes it when it does not.
     ///
     /// - Throws: `CommandError` when the system does not allow it.
-    func stop() async throws(CommandError) {
+    func stop(_ terminal: Terminal) async throws(CommandError) {
         try send(SIGTERM)
         if await hasEnded(within: Self.patience) { return }
-        Terminal.complain("weaver (process \(id)) does not end by itself; it is killed")
+        terminal.complain("weaver (process \(id)) does not end by itself; it is killed")
         try send(SIGKILL)
         guard await hasEnded(within: .seconds(5)) else { throw CommandError("weaver (process \(id)) cannot be killed") }
     }

@@ -6,6 +6,7 @@ struct Launcher: Sendable {
     let plan: LaunchPlan
     let weaver: String
     let state: StateDirectory
+    let terminal: Terminal
 
     /// Setting up takes a fraction of a second; a loaded machine may need more.
     static let patience: Duration = .seconds(30)
@@ -51,12 +52,12 @@ struct Launcher: Sendable {
         let client = DaemonClient(address: plan.address)
         while process.isRunning {
             if await client.isReady() {
-                Terminal.write("weaver runs (process \(process.id)); its log is \(state.log)\n")
+                terminal.write("weaver runs (process \(process.id)); its log is \(state.log)\n")
                 // Returning would wait for the daemon to end.
                 exit(0)
             }
             guard clock.now < deadline else {
-                try? await process.stop()
+                try? await process.stop(terminal)
                 return CommandError(
                     "weaver did not answer at \(plan.address) within \(Self.patience) and was stopped. "
                         + "The end of \(state.log):\n\(state.logTail(after: offset))")

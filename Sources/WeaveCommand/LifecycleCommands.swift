@@ -2,7 +2,7 @@ import ArgumentParser
 import Foundation
 import WeaveCore
 
-struct LaunchCommand: AsyncParsableCommand {
+struct LaunchCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "launch",
         abstract: "Start the daemon in the background, wait until it answers, and say where its log is.",
@@ -21,13 +21,12 @@ struct LaunchCommand: AsyncParsableCommand {
     @Argument(parsing: .captureForPassthrough, help: ArgumentHelp("Flags and peers for weaver.", valueName: "words"))
     var words: [String] = []
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         if words.contains(where: { ["--help", "-h", "-help"].contains($0) }) {
             throw CleanExit.helpRequest(Self.self)
         }
-        let here = Surroundings()
         let plan = try LaunchPlan(words, environment: here.environment, state: here.state)
-        for warning in plan.warnings { Terminal.complain("weave: \(warning)") }
+        for warning in plan.warnings { here.terminal.complain("weave: \(warning)") }
         let client = DaemonClient(address: plan.address)
         if await client.isReady() {
             throw CommandError("weave is already running; you can stop it with 'weave stop'.")
@@ -37,42 +36,41 @@ struct LaunchCommand: AsyncParsableCommand {
                 "weaver runs (process \(process.id)), but does not answer at \(plan.address); stop it with 'weave stop'"
             )
         }
-        if let warning = try plan.range.check(HostRoute.current()) { Terminal.complain("weave: \(warning)") }
+        if let warning = try plan.range.check(HostRoute.current()) { here.terminal.complain("weave: \(warning)") }
         let weaver = try Launcher.findWeaver(environment: here.environment)
-        try await Launcher(plan: plan, weaver: weaver, state: here.state).launch()
+        try await Launcher(plan: plan, weaver: weaver, state: here.state, terminal: here.terminal).launch()
     }
 }
 
-struct StopCommand: AsyncParsableCommand {
+struct StopCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "stop",
         abstract: "Stop the daemon. Containers on this host keep their links among themselves.")
 
-    func run() async throws { try await Self.stop(Surroundings()) }
+    func run(in here: Surroundings) async throws { try await Self.stop(here) }
 
     static func stop(_ here: Surroundings) async throws(CommandError) {
-        if let process = DaemonProcess(here.state) { return try await process.stop() }
+        if let process = DaemonProcess(here.state) { return try await process.stop(here.terminal) }
         let client = try here.client()
         if await client.isReady() {
             throw CommandError(
                 "a daemon answers at \(client.address), but was not started by 'weave launch' with the state directory "
                     + "\(here.state.path); stop it where it was started")
         }
-        Terminal.complain("weave is not running.")
+        here.terminal.complain("weave is not running.")
     }
 }
 
-struct VersionCommand: AsyncParsableCommand {
+struct VersionCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "version", abstract: "Print the versions of this command and of the daemon.")
 
-    func run() async throws {
-        Terminal.write("weave script \(WeaveNetVersion.current)\n")
-        let here = Surroundings()
+    func run(in here: Surroundings) async throws {
+        here.terminal.write("weave script \(WeaveNetVersion.current)\n")
         if let running = try? await here.client().get("/report?format=\(formEncoded("{{ .Version }}"))") {
-            Terminal.write("weave \(running)\n")
+            here.terminal.write("weave \(running)\n")
         } else {
-            Terminal.write(try await Launcher.runWeaver(["--version"], environment: here.environment))
+            here.terminal.write(try await Launcher.runWeaver(["--version"], environment: here.environment))
         }
     }
 }

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-struct ConnectCommand: AsyncParsableCommand {
+struct ConnectCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "connect", abstract: "Connect to more peers, now and after restarts.")
 
@@ -14,13 +14,13 @@ struct ConnectCommand: AsyncParsableCommand {
         if peers.isEmpty, !replace { throw ValidationError("give at least one peer") }
     }
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         let fields = peers.map { (name: "peer", value: $0) } + (replace ? [(name: "replace", value: "true")] : [])
-        _ = try await Surroundings().client().post("/connect", fields)
+        _ = try await here.client().post("/connect", fields)
     }
 }
 
-struct ForgetCommand: AsyncParsableCommand {
+struct ForgetCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "forget",
         abstract: "Do not connect to peers any more. Connections that are up stay up.")
@@ -28,12 +28,12 @@ struct ForgetCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("as given to launch or connect; see 'weave status targets'", valueName: "peer"))
     var peers: [String]
 
-    func run() async throws {
-        _ = try await Surroundings().client().post("/forget", peers.map { (name: "peer", value: $0) })
+    func run(in here: Surroundings) async throws {
+        _ = try await here.client().post("/forget", peers.map { (name: "peer", value: $0) })
     }
 }
 
-struct StatusCommand: AsyncParsableCommand {
+struct StatusCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "status", abstract: "Show how the daemon is, or its connections, peers, targets or the ring.")
 
@@ -46,16 +46,16 @@ struct StatusCommand: AsyncParsableCommand {
         }
     }
 
-    func run() async throws {
+    func run(in here: Surroundings) async throws {
         var request = DaemonRequest.get("/status" + (page.map { "/" + $0 } ?? ""))
         request.isAboutAddresses = page == "ipam"
-        let text = try await Surroundings().client().send(request)
+        let text = try await here.client().send(request)
         // 2.8.1 sets the summary off by blank lines.
-        Terminal.write(page == nil ? "\n\(text)\n" : text)
+        here.terminal.write(page == nil ? "\n\(text)\n" : text)
     }
 }
 
-struct ReportCommand: AsyncParsableCommand {
+struct ReportCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "report", abstract: "Print all the daemon knows as JSON.")
 
@@ -64,12 +64,12 @@ struct ReportCommand: AsyncParsableCommand {
         help: "Print a template instead: text with {{.A.B}}, {{json .A}} and {{len .A}}, such as {{.Router.Name}}.")
     var format: String?
 
-    func run() async throws {
-        let client = try Surroundings().client()
+    func run(in here: Surroundings) async throws {
+        let client = try here.client()
         if let format {
-            Terminal.write(try await client.get("/report?format=\(formEncoded(format))"))
+            here.terminal.write(try await client.get("/report?format=\(formEncoded(format))"))
         } else {
-            Terminal.write(try await client.get("/report", accept: "application/json") + "\n")
+            here.terminal.write(try await client.get("/report", accept: "application/json") + "\n")
         }
     }
 }

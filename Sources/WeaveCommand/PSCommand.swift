@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-struct PSCommand: AsyncParsableCommand {
+struct PSCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "ps",
         abstract: "List what is attached on this host: id, hardware address and addresses.",
@@ -13,14 +13,14 @@ struct PSCommand: AsyncParsableCommand {
     @Argument(help: ArgumentHelp("as given to attach", valueName: "container"))
     var containers: [String] = []
 
-    func run() async throws {
-        let json = try await Surroundings().client().send(.get("/ip").aboutAddresses())
+    func run(in here: Surroundings) async throws {
+        let json = try await here.client().send(.get("/ip").aboutAddresses())
         let list = try OwnedAddresses(json: json)
         let mac = try? String(contentsOfFile: "/sys/class/net/weave/address", encoding: .utf8)
         let directory = FileManager.default.currentDirectoryPath
         let wanted = containers.flatMap { [$0, ContainerWords.absolute($0, directory: directory)] }
         let bridge = mac?.trimmingCharacters(in: .whitespacesAndNewlines)
-        Terminal.write(list.text(of: wanted, bridge: bridge))
+        here.terminal.write(list.text(of: wanted, bridge: bridge))
     }
 }
 

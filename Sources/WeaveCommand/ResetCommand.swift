@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-struct ResetCommand: AsyncParsableCommand {
+struct ResetCommand: WeaveAction {
     static let configuration = CommandConfiguration(
         commandName: "reset",
         abstract: "Leave the network for good: hand the addresses of this host to another, stop the daemon, and remove "
@@ -14,12 +14,11 @@ struct ResetCommand: AsyncParsableCommand {
     /// How long the hand-over may take on its way to the other hosts.
     static let pause = Duration.milliseconds(500)
 
-    func run() async throws {
-        let here = Surroundings()
+    func run(in here: Surroundings) async throws {
         try await Self.depart(here, force: force)
         let said = try await Launcher.runWeaver(
             ["--reset", "--db-prefix=\(here.state.databasePrefix)"], environment: here.environment)
-        if !said.isEmpty { Terminal.complain(said) }
+        if !said.isEmpty { here.terminal.complain(said) }
         try here.state.record(address: nil)
     }
 
@@ -48,7 +47,7 @@ struct ResetCommand: AsyncParsableCommand {
         } catch {
             // Without allocation there is nothing to hand over.
             guard error.message != AllocationStatus.off else { return }
-            Terminal.complain(
+            client.terminal.complain(
                 "weave: the addresses of this host were not handed over (\(error.message)); 'weave rmpeer' on another "
                     + "host takes them over")
         }

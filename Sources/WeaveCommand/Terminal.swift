@@ -1,21 +1,21 @@
 import Foundation
 
-/// Standard output and standard error.
-enum Terminal {
+/// Where commands speak: standard output and standard error, or whatever takes their place.
+struct Terminal: Sendable {
     enum Stream: Sendable { case output, error }
 
-    /// Takes all text in place of the terminal, where it is set.
-    @TaskLocal static var recorder: (@Sendable (Stream, String) -> Void)?
+    /// Takes all text.
+    let sink: @Sendable (Stream, String) -> Void
 
-    /// Writes `text` to standard output as it is.
-    static func write(_ text: String) { send(text, to: .output) }
-
-    /// Writes a line to standard error.
-    static func complain(_ line: String) { send(line + "\n", to: .error) }
-
-    private static func send(_ text: String, to stream: Stream) {
-        if let recorder { return recorder(stream, text) }
+    /// The terminal of this process.
+    static let standard = Terminal { stream, text in
         let file: FileHandle = stream == .output ? .standardOutput : .standardError
         try? file.write(contentsOf: Data(text.utf8))
     }
+
+    /// Writes `text` to standard output as it is.
+    func write(_ text: String) { sink(.output, text) }
+
+    /// Writes a line to standard error.
+    func complain(_ line: String) { sink(.error, line + "\n") }
 }

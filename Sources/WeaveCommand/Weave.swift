@@ -29,20 +29,30 @@ struct Weave: AsyncParsableCommand {
         ])
 }
 
-/// What every command needs to find the daemon.
-struct Surroundings: Sendable {
-    /// What the commands find as their environment.
-    @TaskLocal static var environment = ProcessInfo.processInfo.environment
+/// A command that does something.
+protocol WeaveAction: AsyncParsableCommand {
+    func run(in here: Surroundings) async throws
+}
 
+extension WeaveAction {
+    func run() async throws { try await run(in: Surroundings()) }
+}
+
+/// What every command needs to find the daemon, and to speak.
+struct Surroundings: Sendable {
     let environment: [String: String]
     let state: StateDirectory
+    let terminal: Terminal
 
-    init(environment: [String: String] = Self.environment) {
+    init(
+        environment: [String: String] = ProcessInfo.processInfo.environment, terminal: Terminal = .standard
+    ) {
         self.environment = environment
+        self.terminal = terminal
         state = StateDirectory(environment: environment)
     }
 
     func client() throws(CommandError) -> DaemonClient {
-        DaemonClient(address: try DaemonAddress.find(environment: environment, state: state))
+        DaemonClient(address: try DaemonAddress.find(environment: environment, state: state), terminal: terminal)
     }
 }

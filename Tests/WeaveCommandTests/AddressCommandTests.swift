@@ -142,9 +142,11 @@ struct AddressCommandTests {
 struct WaitingTests {
     private static let patience = TimeAmount.seconds(1)
 
-    private func client(_ daemon: FakeDaemon, quietTime: Duration = .seconds(60)) throws -> DaemonClient {
+    private func client(
+        _ daemon: FakeDaemon, quietTime: Duration = .seconds(60), terminal: Terminal = .standard
+    ) throws -> DaemonClient {
         let address = try DaemonAddress(#require(daemon.environment["WEAVE_HTTP_ADDR"]))
-        return DaemonClient(address: address, timeout: Self.patience, quietTime: quietTime)
+        return DaemonClient(address: address, terminal: terminal, timeout: Self.patience, quietTime: quietTime)
     }
 
     @Test("the usual time limit ends other requests, not those that may wait")
@@ -169,10 +171,11 @@ struct WaitingTests {
             asked.uri == "/status"
                 ? (200, "        Service: ipam\n         Status: waiting for IP(s) to become available\n") : nil
         }
-        let client = try client(daemon, quietTime: .milliseconds(50))
         let said = Mutex("")
-        let waiting = Terminal.$recorder.withValue({ _, text in said.withLock { $0 += text } }) {
-            Task { try await client.send(.post("/attach", []).aboutAddresses(waitingFor: "net:default for web")) }
+        let terminal = Terminal { _, text in said.withLock { $0 += text } }
+        let client = try client(daemon, quietTime: .milliseconds(50), terminal: terminal)
+        let waiting = Task {
+            try await client.send(.post("/attach", []).aboutAddresses(waitingFor: "net:default for web"))
         }
         #expect(await FakeDaemon.soon { said.withLock { !$0.isEmpty } })
         waiting.cancel()
@@ -190,10 +193,9 @@ struct WaitingTests {
     func quick() async throws {
         let daemon = try await FakeDaemon("10.32.0.1\n")
         let said = Mutex("")
-        let client = try client(daemon, quietTime: .seconds(3))
-        let answer = try await Terminal.$recorder.withValue({ _, text in said.withLock { $0 += text } }) {
-            try await client.send(.post("/attach", []).aboutAddresses(waitingFor: "it"))
-        }
+        let terminal = Terminal { _, text in said.withLock { $0 += text } }
+        let client = try client(daemon, quietTime: .seconds(3), terminal: terminal)
+        let answer = try await client.send(.post("/attach", []).aboutAddresses(waitingFor: "it"))
         try await Task.sleep(for: .seconds(3.5))
         await daemon.stop()
         #expect(answer == "10.32.0.1\n" && said.withLock { $0 } == "" && daemon.asked == ["POST /attach"])
@@ -229,9 +231,9 @@ struct WaitingTests {
 struct DepartureTests {
     private func depart(_ daemon: FakeDaemon, force: Bool) async throws -> String {
         let said = Mutex("")
-        try await Terminal.$recorder.withValue({ _, text in said.withLock { $0 += text } }) {
-            try await ResetCommand.depart(Surroundings(environment: daemon.environment), force: force)
-        }
+        let terminal = Terminal { _, text in said.withLock { $0 += text } }
+        let here = Surroundings(environment: daemon.environment, terminal: terminal)
+        try await ResetCommand.depart(here, force: force)
         return said.withLock { $0 }
     }
 

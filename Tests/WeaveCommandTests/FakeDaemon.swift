@@ -75,11 +75,11 @@ final class FakeDaemon: Sendable {
 
     func run(_ words: [String]) async -> Outcome {
         let said = Mutex<(output: String, error: String)>(("", ""))
-        let status = await Surroundings.$environment.withValue(environment) {
-            await Terminal.$recorder.withValue({ stream, text in
-                said.withLock { if stream == .output { $0.output += text } else { $0.error += text } }
-            }) { await WeaveMain.status(of: words) }
+        let terminal = Terminal { stream, text in
+            said.withLock { if stream == .output { $0.output += text } else { $0.error += text } }
         }
+        let here = Surroundings(environment: environment, terminal: terminal)
+        let status = await WeaveMain.status(of: words, in: here)
         let (output, error) = said.withLock { $0 }
         return Outcome(status: status, output: output, error: error)
     }
