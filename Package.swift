@@ -13,6 +13,7 @@ let package = Package(
         .library(name: "WeaveNetlink", targets: ["WeaveNetlink"]),
         .library(name: "WeaveDatapath", targets: ["WeaveDatapath"]),
         .library(name: "WeaveTestKit", targets: ["WeaveTestKit"]),
+        .library(name: "NetLab", targets: ["NetLab"]),
         .executable(name: "weaver", targets: ["WeaveNetDaemon"]),
         .executable(name: "weave", targets: ["WeaveCommand"]),
     ],
@@ -57,7 +58,7 @@ let package = Package(
         .executableTarget(
             name: "WeaveNetDaemon",
             dependencies: [
-                "WeaveCore", "WeaveMesh", "WeaveNetlink", "WeaveDatapath", "WeaveCrypto",
+                "WeaveCore", "WeaveMesh", "WeaveIPAM", "WeaveNetlink", "WeaveDatapath", "WeaveCrypto",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
@@ -82,6 +83,7 @@ let package = Package(
         .target(
             name: "WeaveTestKit", dependencies: ["WeaveCore", "WeaveGob", "WeaveCrypto", "WeaveMesh"],
             path: "Tests/WeaveTestKit"),
+        .target(name: "NetLab", path: "Tests/NetLab"),
         .testTarget(name: "WeaveCoreTests", dependencies: ["WeaveCore", "WeaveTestKit"]),
         .testTarget(name: "WeaveGobTests", dependencies: ["WeaveCore", "WeaveGob", "WeaveTestKit"]),
         .testTarget(name: "WeaveCryptoTests", dependencies: ["WeaveCore", "WeaveCrypto", "WeaveTestKit", "CSodium"]),
@@ -95,17 +97,17 @@ let package = Package(
             ]),
         .testTarget(
             name: "WeaveIPAMTests", dependencies: ["WeaveCore", "WeaveGob", "WeaveIPAM", "WeaveMesh", "WeaveTestKit"]),
-        .testTarget(name: "WeaveNetlinkTests", dependencies: ["WeaveCore", "WeaveNetlink", "WeaveTestKit"]),
+        .testTarget(name: "WeaveNetlinkTests", dependencies: ["WeaveCore", "WeaveNetlink", "NetLab"]),
         .testTarget(
             name: "WeaveDatapathTests",
             dependencies: [
-                "WeaveCore", "WeaveCrypto", "WeaveNetlink", "WeaveDatapath", "WeaveTestKit", "CLinux",
+                "WeaveCore", "WeaveCrypto", "WeaveNetlink", "WeaveDatapath", "WeaveTestKit", "NetLab", "CLinux",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         .testTarget(
             name: "WeaveNetDaemonTests",
             dependencies: [
-                "WeaveCore", "WeaveMesh", "WeaveNetDaemon", "WeaveTestKit",
+                "WeaveCore", "WeaveMesh", "WeaveIPAM", "WeaveDatapath", "WeaveNetDaemon", "NetLab",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "GRDB", package: "GRDB.swift"),
@@ -125,8 +127,8 @@ let package = Package(
             ]),
         .testTarget(name: "SimulatorTests", dependencies: ["WeaveCore", "WeaveMesh", "WeaveTestKit"]),
         .testTarget(name: "HouseTests"),
-        .testTarget(name: "NetworkLabTests", dependencies: ["WeaveTestKit"]),
-        .testTarget(name: "InteropTests", dependencies: ["WeaveTestKit"]),
+        .testTarget(name: "NetworkLabTests", dependencies: ["WeaveCore", "NetLab"]),
+        .testTarget(name: "InteropTests", dependencies: ["NetLab"]),
     ]
 )
 

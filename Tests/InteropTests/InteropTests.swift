@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 /// Against a real 2.8.1 `weaver`, given by path in `REFERENCE_WEAVER`. Every suite nests in this one, so that labs run
 /// one at a time.

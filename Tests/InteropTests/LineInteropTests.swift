@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 extension InteropTests {
     /// Three hosts in a line: the ends have no underlay route to each other.

@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 extension InteropTests {
     /// What takes a minute, all in one minute: five pairs that do not know of each other.

@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 extension InteropTests {
     @Suite("What the path takes, towards 2.8.1", .serialized, .enabled(if: InteropTests.isPossible))

@@ -1,4 +1,4 @@
-import WeaveTestKit
+import NetLab
 
 extension LabHost {
     /// What the host shows of its connections and topology, for the text of a failed expectation.

@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 extension InteropTests {
     /// The same two hosts twice: once the first runs our router, once 2.8.1. What it shows must be the same.

@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 /// The programs as an operator meets them: wrong words, missing rights, and what is left afterwards.
 @Suite(.serialized, .enabled(if: LabShell.canMakeNamespaces))

@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 /// Hosts in network namespaces with real daemons. Needs root.
 @Suite(.serialized, .enabled(if: LabShell.canMakeNamespaces))

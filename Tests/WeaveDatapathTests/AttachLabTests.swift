@@ -1,7 +1,7 @@
+import NetLab
 import Testing
 import WeaveCore
 import WeaveNetlink
-import WeaveTestKit
 
 @testable import WeaveDatapath
 

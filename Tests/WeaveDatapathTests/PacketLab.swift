@@ -1,11 +1,11 @@
 import Glibc
 import Logging
+import NetLab
 import Synchronization
 import Testing
 import WeaveCore
 import WeaveCrypto
 import WeaveNetlink
-import WeaveTestKit
 
 @testable import WeaveDatapath
 

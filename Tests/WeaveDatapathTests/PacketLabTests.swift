@@ -1,10 +1,10 @@
 import Glibc
 import Logging
+import NetLab
 import Testing
 import WeaveCore
 import WeaveCrypto
 import WeaveNetlink
-import WeaveTestKit
 
 @testable import WeaveDatapath
 

@@ -1,7 +1,7 @@
+import NetLab
 import Testing
 import WeaveCore
 import WeaveNetlink
-import WeaveTestKit
 
 @Suite("Addresses, routes and neighbours", .enabled(if: LabShell.canMakeNamespaces))
 struct AddressTests {

@@ -1,7 +1,7 @@
+import NetLab
 import Testing
 import WeaveCore
 import WeaveNetlink
-import WeaveTestKit
 
 @Suite("Links", .enabled(if: LabShell.canMakeNamespaces))
 struct LinkTests {

@@ -1,7 +1,7 @@
 import Glibc
+import NetLab
 import Testing
 import WeaveNetlink
-import WeaveTestKit
 
 @Suite("Network namespaces")
 struct NetworkNamespaceTests {

@@ -11,6 +11,8 @@ public final class LabHost {
     /// `7a:00:00:00:00:<number>` unless `launch` was given flags that say otherwise.
     public var peerName: String { "7a:00:00:00:00:" + (number < 16 ? "0" : "") + String(number, radix: 16) }
     public var nickname: String { "host\(number)" }
+    /// A Unix socket to put the control interface on, instead of TCP inside the namespace; set before the launch.
+    public var controlSocket: String?
     public private(set) var process: Process?
     private unowned let cluster: LabCluster
     private var lastLaunch: (peers: [String], flags: [String], password: String?) = ([], [], nil)
@@ -38,7 +40,10 @@ public final class LabHost {
         var words = ["ip", "netns", "exec", namespace]
         // The reference reads the namespace of process 1 at start, so it gets a process namespace of its own.
         if kind == .reference { words += ["unshare", "-p", "-f", "--kill-child", "--mount-proc"] }
-        words += [binary, "--nickname=\(nickname)", "--http-addr=127.0.0.1:6784", "--db-prefix=\(directory.path)/w"]
+        words += [
+            binary, "--nickname=\(nickname)", "--http-addr=\(controlSocket ?? "127.0.0.1:6784")",
+            "--db-prefix=\(directory.path)/w",
+        ]
         if !flags.contains(where: { $0.hasPrefix("--name") }) { words.append("--name=\(peerName)") }
         if kind == .reference {
             words += ["--docker-api=", "--no-fastdp"]
@@ -109,6 +114,7 @@ public final class LabHost {
         -> LabShell.Outcome
     {
         var words = ["ip", "netns", "exec", namespace, "curl", "-s", "--fail-with-body", "-m", "10", "-X", method]
+        if let controlSocket { words += ["--unix-socket", controlSocket] }
         for header in headers { words += ["-H", header] }
         for field in form { words += ["--data-urlencode", field] }
         return try LabShell.outcome(words + ["http://127.0.0.1:6784" + path])

@@ -5,6 +5,9 @@ public enum LabShell {
     /// A program that failed or took too long.
     public struct Failure: Error, CustomStringConvertible {
         public let description: String
+
+        /// A failure with its text.
+        public init(description: String) { self.description = description }
     }
 
     /// What a program printed and how it ended.

@@ -35,6 +35,19 @@ public final class LabContainer {
         if let mac { try LabShell.run("ip", "-n", namespace, "link", "set", "ethwe", "address", mac) }
     }
 
+    /// Attaches the container to a host of ours with the addresses that `words` ask for, one of the default subnet
+    /// without any; returns the answer without its newline.
+    @discardableResult
+    public func attachAnywhere(to host: LabHost, _ words: String...) throws -> String {
+        let fields = ["container=\(namespace)"] + words.map { "address=\($0)" }
+        let outcome = try host.http("/attach", method: "POST", form: fields)
+        guard outcome.status == 0 else {
+            throw LabShell.Failure(description: "attach \(namespace) to \(host.namespace): \(outcome.output)")
+        }
+        address = outcome.output.split(whereSeparator: \.isWhitespace).first.map(String.init)
+        return outcome.output.trimmingCharacters(in: .newlines)
+    }
+
     /// Detaches the container from `host`.
     public func detach(from host: LabHost) throws {
         switch host.kind {
