@@ -51,9 +51,13 @@ public struct Explanation: Sendable {
     public var waiting: [Waiting]
     public var contradictions: [Contradiction]
 
+    /// All steps of all plans, in the order of `lines`, which numbers them from 1.
+    public var steps: [RepairStep] { contradictions.flatMap(\.plan) }
+
     /// The whole as lines for people.
     public var lines: [String] {
         var lines = ["\(condition)"]
+        var number = 0
         for owner in owners {
             let name = owner.nickname.isEmpty ? "\(owner.peer)" : "\(owner.peer)(\(owner.nickname))"
             let reach = owner.isReachable == false ? ", unreachable" : ""
@@ -76,7 +80,10 @@ public struct Explanation: Sendable {
             if !contradiction.affected.isEmpty {
                 lines.append("  in use here by \(contradiction.affected.joined(separator: ", "))")
             }
-            for step in contradiction.plan { lines.append("  possible: \(step)") }
+            for step in contradiction.plan {
+                number += 1
+                lines.append("  step \(number): \(step)")
+            }
         }
         return lines
     }
