@@ -12,6 +12,13 @@ struct ControlRequest: Sendable {
     var accept: String?
     /// Set by browsers when a page of theirs makes the request.
     var origin: String?
+
+    /// The fields of query and body.
+    var fields: FormFields {
+        var all = query
+        all.append(form)
+        return all
+    }
 }
 
 /// The answer to a `ControlRequest`.
@@ -41,7 +48,8 @@ enum ControlScope: Sendable {
     case metrics
 }
 
-/// The endpoints: paths, methods and success codes are those of 2.8.1, with `/attach` and `/detach` added.
+/// The endpoints: paths, methods and success codes are those of 2.8.1, with `/attach`, `/detach`, `/expose` and `/hide`
+/// added.
 struct ControlRoutes: Sendable {
     let control: any DaemonControl
     let scope: ControlScope
@@ -52,19 +60,47 @@ struct ControlRoutes: Sendable {
     func respond(to request: ControlRequest) async -> ControlResponse {
         // A web page can make a browser on this host send forms here; no client of this interface sends this header.
         guard request.origin == nil else { return .failure(403, "requests from web pages are refused") }
-        guard let endpoint = Endpoint(path: request.path), endpoint.isServed(in: scope) else {
-            return .failure(404, "404 page not found")
-        }
-        guard request.method == endpoint.method else {
-            return .init(status: 405, contentType: ControlResponse.plainText, body: "")
-        }
         do {
+            guard let endpoint = Endpoint(path: request.path), endpoint.isServed(in: scope) else {
+                return try await respondElsewhere(request)
+            }
+            guard request.method == endpoint.method else { return AddressRoutes.wrongMethod }
             return try await respond(endpoint, request)
         } catch let error as DaemonError {
-            return .failure(error.code == .system ? 500 : 400, error.message)
+            return .failure(Self.status(of: error.code), error.message)
         } catch {
             return .failure(500, "\(error)")
         }
+    }
+
+    private static func status(of code: DaemonError.Code) -> Int {
+        switch code {
+        case .system: 500
+        case .usage, .badRequest: 400
+        case .conflict: 409
+        case .cancelled: 503
+        }
+    }
+
+    /// Whether the request may wait for something that other hosts or containers do.
+    static func mayWait(_ request: ControlRequest) -> Bool {
+        switch request.method {
+        case "POST", "PUT": request.path.hasPrefix("/ip/") || ["/attach", "/expose"].contains(request.path)
+        default: request.path == "/ring"
+        }
+    }
+
+    /// What addresses have of endpoints, when they are allocated here.
+    private func respondElsewhere(_ request: ControlRequest) async throws -> ControlResponse {
+        if scope == .control {
+            guard let addresses = control.addresses else {
+                // Leaving is done when there is nothing to leave.
+                if request.path == "/peer", request.method == "DELETE" { return AddressRoutes.noContent }
+                return .failure(404, "404 page not found")
+            }
+            if let answer = try await AddressRoutes(addresses: addresses).respond(to: request) { return answer }
+        }
+        return .failure(404, "404 page not found")
     }
 
     private func respond(_ endpoint: Endpoint, _ request: ControlRequest) async throws -> ControlResponse {
@@ -77,17 +113,26 @@ struct ControlRoutes: Sendable {
         case .metrics:
             let metrics = MetricsText(status: await control.status(), process: .current())
             return .init(status: 200, contentType: MetricsText.contentType, body: metrics.body)
-        case .connect: return try await connect(fields(request))
+        case .connect: return try await connect(request.fields)
         case .forget:
-            try await control.forget(peers(fields(request)))
+            try await control.forget(peers(request.fields))
             return .done
         case .attach:
-            let order = try AttachOrder(form: fields(request), needsAddress: true)
-            try await control.attach(order)
-            return .text(Self.plainAddresses(order.addresses))
+            return .text(Self.plainAddresses(try await control.attach(try AttachOrder(form: request.fields))))
         case .detach:
-            let order = try AttachOrder(form: fields(request), needsAddress: false)
-            return .text(Self.plainAddresses(try await control.detach(order)))
+            return .text(Self.plainAddresses(try await control.detach(try AttachOrder(form: request.fields))))
+        case .expose:
+            let words = try AddressWord.list(request.fields.all("address"))
+            let isMasqueraded = !request.fields.isOn("without-masquerade")
+            return .text(Self.plainAddresses(try await control.expose(words, masquerade: isMasqueraded)))
+        case .hide:
+            let words = try AddressWord.list(request.fields.all("address"))
+            return .text(Self.plainAddresses(try await control.hide(words)))
+        case .addresses:
+            guard let addresses = await control.status().addresses else {
+                return .failure(404, "address allocation is off (--ipalloc-range is empty)")
+            }
+            return .text(addresses.owners)
         }
     }
 
@@ -101,7 +146,7 @@ struct ControlRoutes: Sendable {
     }
 
     private func connect(_ form: FormFields) async throws -> ControlResponse {
-        let replace = ["true", "1", "t", "T", "TRUE", "True"].contains(form.only("replace"))
+        let replace = form.isOn("replace")
         let list = try peers(form)
         guard replace || !list.isEmpty else { throw DaemonError(.badRequest, "give at least one peer") }
         let complaints = try await control.connect(list, replace: replace)
@@ -116,19 +161,14 @@ struct ControlRoutes: Sendable {
         return list
     }
 
-    private func fields(_ request: ControlRequest) -> FormFields {
-        var all = request.query
-        all.append(request.form)
-        return all
-    }
-
     /// `10.32.0.1 10.33.0.1`: what 2.8.1 prints after attaching and detaching.
     private static func plainAddresses(_ addresses: [IPv4CIDR]) -> String {
         addresses.isEmpty ? "" : addresses.map { "\($0.address)" }.joined(separator: " ") + "\n"
     }
 
     private enum Endpoint {
-        case status, connections, peers, targets, report, metrics, connect, forget, attach, detach
+        case status, connections, peers, targets, report, metrics, connect, forget, attach, detach, expose, hide
+        case addresses
 
         init?(path: String) {
             switch path {
@@ -142,14 +182,17 @@ struct ControlRoutes: Sendable {
             case "/forget": self = .forget
             case "/attach": self = .attach
             case "/detach": self = .detach
+            case "/expose": self = .expose
+            case "/hide": self = .hide
+            case "/status/ipam": self = .addresses
             default: return nil
             }
         }
 
         var method: String {
             switch self {
-            case .status, .connections, .peers, .targets, .report, .metrics: "GET"
-            case .connect, .forget, .attach, .detach: "POST"
+            case .status, .connections, .peers, .targets, .addresses, .report, .metrics: "GET"
+            case .connect, .forget, .attach, .detach, .expose, .hide: "POST"
             }
         }
 

@@ -109,7 +109,10 @@ struct ControlResponder: HTTPResponder {
         guard !context.isSmuggled else { return Self.response(.failure(403, "not from another host")) }
         logger.debug("[http] \(request.method.rawValue) \(printable(request.uri.path))")
         do {
-            return Self.response(await routes.respond(to: try await Self.translate(request)))
+            var request = request
+            let translated = try await Self.translate(&request)
+            guard ControlRoutes.mayWait(translated) else { return Self.response(await routes.respond(to: translated)) }
+            return Self.response(try await untilTheClientLeaves(request) { await routes.respond(to: translated) })
         } catch let error as DaemonError {
             return Self.response(.failure(400, error.message))
         } catch is NIOTooManyBytesError {
@@ -117,8 +120,40 @@ struct ControlResponder: HTTPResponder {
         }
     }
 
-    private static func translate(_ request: Request) async throws -> ControlRequest {
-        let body = try await request.body.collect(upTo: ControlServer.maximumBody)
+    /// How long a request may take before somebody looks whether its client is still there.
+    private static let promptly: Duration = .milliseconds(200)
+
+    /// Cancels `work` when the connection closes. Most requests are answered promptly, and keep their connection.
+    private func untilTheClientLeaves(
+        _ request: Request, _ work: @escaping @Sendable () async -> ControlResponse
+    ) async throws -> ControlResponse {
+        let (events, continuation) = AsyncStream.makeStream(of: ControlResponse?.self)
+        let answer = Task {
+            let answer = await work()
+            continuation.yield(answer)
+            return answer
+        }
+        return try await withTaskCancellationHandler {
+            let timer = Task {
+                if (try? await Task.sleep(for: Self.promptly)) != nil { continuation.yield(nil) }
+            }
+            defer { timer.cancel() }
+            for await event in events {
+                if let event { return event }
+                break
+            }
+            return try await request.body.consumeWithInboundCloseHandler { _ in
+                await answer.value
+            } onInboundClosed: {
+                answer.cancel()
+            }
+        } onCancel: {
+            answer.cancel()
+        }
+    }
+
+    private static func translate(_ request: inout Request) async throws -> ControlRequest {
+        let body = try await request.collectBody(upTo: ControlServer.maximumBody)
         let type = request.headers[.contentType]?.lowercased() ?? ""
         let isForm = type.isEmpty || type.hasPrefix("application/x-www-form-urlencoded")
         return ControlRequest(

@@ -4,6 +4,7 @@ import ServiceLifecycle
 import UnixSignals
 import WeaveCore
 import WeaveDatapath
+import WeaveIPAM
 import WeaveMesh
 
 /// The wiring: from a configuration to running libraries, and back.
@@ -24,16 +25,23 @@ struct Daemon {
             logger.error("The database was damaged and is now \(aside); name and targets of earlier runs are lost")
         }
         try await PortProbe.check(configuration)
-        let network = NetworkSetup(bridge: configuration.bridge, logger: logger)
+        let network = makeNetwork()
         let name = try await chooseName(network, store)
         let targets = try await initialTargets(store)
         try await network.ensureBridge(mac: MACAddress(name), mtu: configuration.mtu)
+        let host = try await HostNetwork(network: network, store: store, logger: logger)
+        let book = try await makeBook(name, targets.count, network, store)
+        if configuration.exemptsLocalRanges, let book {
+            await host.exempt { await book.ownRanges() }
+        }
         let sleeve = try makeSleeve(name)
-        let mesh = makeMesh(name, sleeve)
+        let mesh = makeMesh(name, sleeve, book?.allocator)
+        if let book { try await AddressService.start(book, on: mesh) }
         let pidFile = configuration.pidFile.map { PidFile(path: $0) }
         try pidFile?.write()
         defer { pidFile?.remove() }
-        let controller = DaemonController(mesh: mesh, sleeve: sleeve, network: network, store: store, logger: logger)
+        let controller = DaemonController(
+            mesh: mesh, sleeve: sleeve, network: network, store: store, logger: logger, host: host, book: book)
         do {
             try await serve(controller, targets)
         } catch {
@@ -48,15 +56,14 @@ struct Daemon {
 
     /// Prints what `run` would use.
     func peerName() async throws(DaemonError) -> PeerName {
-        let network = NetworkSetup(bridge: configuration.bridge, logger: logger)
-        return try await choose(network, stored: nil).name
+        return try await choose(makeNetwork(), stored: nil).name
     }
 
     /// Removes what the daemon leaves on a host: devices and state.
     func reset() async throws(DaemonError) {
         try Self.requireRoot()
         let lock = try StateLock(path: configuration.databasePrefix + "data.lock")
-        try await NetworkSetup(bridge: configuration.bridge, logger: logger).reset()
+        try await makeNetwork().reset()
         for suffix in ["data.sqlite", "data.sqlite-wal", "data.sqlite-shm", "data.lock"] {
             let path = configuration.databasePrefix + suffix
             guard FileManager.default.fileExists(atPath: path) else { continue }
@@ -70,6 +77,12 @@ struct Daemon {
     }
 
     // MARK: Parts
+
+    private func makeNetwork() -> NetworkSetup {
+        NetworkSetup(
+            bridge: configuration.bridge, controlPort: configuration.control?.loopbackPort,
+            expectsPolicy: configuration.expectsPolicy, logger: logger)
+    }
 
     private static func requireRoot() throws(DaemonError) {
         guard geteuid() == 0 else {
@@ -125,7 +138,16 @@ struct Daemon {
         }
     }
 
-    private func makeMesh(_ name: PeerName, _ sleeve: SleeveOverlay) -> MeshRouter {
+    private func makeBook(
+        _ name: PeerName, _ targets: Int, _ network: NetworkSetup, _ store: DaemonStore
+    ) async throws(DaemonError) -> AddressBook? {
+        guard let addresses = configuration.addresses else { return nil }
+        return try await AddressService.makeBook(
+            addresses, name: name, nickname: configuration.nickname, targets: targets, network: network, store: store,
+            logger: logger)
+    }
+
+    private func makeMesh(_ name: PeerName, _ sleeve: SleeveOverlay, _ allocator: AddressAllocator?) -> MeshRouter {
         var settings = MeshConfiguration(name: name, nickname: configuration.nickname, logger: logger)
         settings.host = configuration.host.map { .v4($0) }
         settings.port = configuration.port
@@ -138,7 +160,7 @@ struct Daemon {
             configuration.password == nil
                 ? "Communication between peers is unencrypted."
                 : "Communication between peers via untrusted networks is encrypted.")
-        return MeshRouter(configuration: settings, overlay: SleeveAdapter(sleeve: sleeve))
+        return MeshRouter(configuration: settings, overlay: SleeveAdapter(sleeve: sleeve, allocator: allocator))
     }
 
     // MARK: Services
@@ -155,6 +177,9 @@ struct Daemon {
             let routes = ControlRoutes(control: controller, scope: scope)
             services.append(ControlServer(address: address, routes: routes, logger: logger))
         }
+        services.append(HostNetworkService(host: controller.host))
+        // The last is the first to stop: requests that wait for an address end before the listeners do.
+        if let book = controller.book { services.append(AddressService(book: book, logger: logger)) }
         var quiet = logger
         quiet.logLevel = max(logger.logLevel, .error)
         var settings = ServiceGroupConfiguration(

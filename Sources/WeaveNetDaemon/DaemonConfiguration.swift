@@ -25,6 +25,12 @@ struct DaemonConfiguration: Sendable {
     var mtu: Int?
     var bridge: String
     var threads: Int
+    /// nil when addresses are not allocated here.
+    var addresses: AddressConfiguration?
+    /// Whether traffic to containers of this host keeps its source.
+    var exemptsLocalRanges: Bool
+    /// Whether a network policy controller decides what containers receive.
+    var expectsPolicy: Bool
     var databasePrefix: String
     var hostRoot: String
     var pidFile: String?
@@ -85,6 +91,13 @@ struct DaemonConfiguration: Sendable {
             throw DaemonError(.usage, "--threads must be in range [1,\(SleeveConfiguration.maximumThreads)]")
         }
         threads = options.threads
+        exemptsLocalRanges = options.noMasqLocal
+        expectsPolicy = options.expectNpc
+        addresses = try AddressConfiguration.make(
+            range: options.ipallocRange, defaultSubnet: options.ipallocDefaultSubnet, start: options.ipallocInit)
+        if exemptsLocalRanges, addresses == nil {
+            throw DaemonError(.usage, "--no-masq-local needs address allocation (--ipalloc-range)")
+        }
         databasePrefix = options.dbPrefix ?? (environment["WEAVE_STATE_DIR"] ?? "/var/lib/weave") + "/weave"
         hostRoot = options.hostRoot
         pidFile = options.pidFile

@@ -2,6 +2,7 @@ import Foundation
 import Logging
 import WeaveCore
 import WeaveDatapath
+import WeaveIPAM
 import WeaveMesh
 
 /// Does what the control interface asks for, by the libraries.
@@ -11,6 +12,11 @@ struct DaemonController: DaemonControl {
     let network: NetworkSetup
     let store: DaemonStore
     let logger: Logger
+    let host: HostNetwork
+    /// nil when addresses are not allocated here.
+    var book: AddressBook?
+
+    var addresses: (any AddressControl)? { book?.control }
 
     func status() async -> DaemonStatus {
         let status = await mesh.status()
@@ -28,7 +34,7 @@ struct DaemonController: DaemonControl {
                 return DaemonStatus.MAC(
                     address: entry.mac, peer: entry.peer, nickname: nicknames[entry.peer] ?? "",
                     lastSeen: now.addingTimeInterval(-max(0, age)))
-            }, time: now)
+            }, addresses: await book?.status(), time: now)
     }
 
     func connect(_ peers: [String], replace: Bool) async throws -> [String] {
@@ -42,9 +48,66 @@ struct DaemonController: DaemonControl {
         try await saveTargets()
     }
 
-    func attach(_ order: AttachOrder) async throws { try await network.attach(order) }
+    func attach(_ order: AttachOrder) async throws -> [IPv4CIDR] {
+        if let book { return try await book.attach(order) }
+        let addresses = try Self.explicit(order.words)
+        guard !addresses.isEmpty else { throw Self.allocationIsOff }
+        try await network.attach(order, addresses: addresses)
+        return addresses
+    }
 
-    func detach(_ order: AttachOrder) async throws -> [IPv4CIDR] { try await network.detach(order) }
+    func detach(_ order: AttachOrder) async throws -> [IPv4CIDR] {
+        if let book { return try await book.detach(order) }
+        return try await network.detach(order.container, try Self.explicit(order.words))
+    }
+
+    func expose(_ words: [AddressWord], masquerade: Bool) async throws -> [IPv4CIDR] {
+        var addresses: [IPv4CIDR] = []
+        if let book {
+            for word in words.isEmpty ? [.subnet(nil)] : words {
+                addresses.append(try await book.obtain(word, AddressBook.hostIdent, isContainer: false))
+            }
+        } else {
+            addresses = try Self.explicit(words)
+            guard !addresses.isEmpty else { throw Self.allocationIsOff }
+        }
+        try await host.expose(addresses, masquerade: masquerade)
+        return addresses
+    }
+
+    func hide(_ words: [AddressWord]) async throws -> [IPv4CIDR] {
+        var chosen: [IPv4CIDR] = []
+        for word in words {
+            switch word {
+            case .address(let address): chosen.append(address)
+            case .subnet(let subnet):
+                guard let range = (subnet ?? addresses?.defaultSubnet)?.range else { throw Self.allocationIsOff }
+                chosen += await host.exposed.map(\.address).filter { range.contains($0.address) }
+            }
+        }
+        if !words.isEmpty, chosen.isEmpty { return [] }
+        let hidden = try await host.hide(words.isEmpty ? nil : chosen)
+        guard let book else { return hidden }
+        for address in await book.addresses(of: AddressBook.hostIdent) where hidden.contains(address) {
+            try await book.control.free(AddressBook.hostIdent, address.address)
+        }
+        return hidden
+    }
+
+    /// - Throws: `DaemonError` for a word that asks for allocation.
+    private static func explicit(_ words: [AddressWord]) throws(DaemonError) -> [IPv4CIDR] {
+        var addresses: [IPv4CIDR] = []
+        for word in words {
+            guard case .address(let address) = word else { throw allocationIsOff }
+            addresses.append(address)
+        }
+        return addresses
+    }
+
+    private static let allocationIsOff = DaemonError(
+        .badRequest,
+        "IP address allocation must be enabled to do this without an address: give the address, such as 10.32.0.1/12, "
+            + "or launch with --ipalloc-range")
 
     /// Keeps the targets for a restart. Two requests at one time may save in either order, so what was saved is
     /// compared with what is.
@@ -52,6 +115,7 @@ struct DaemonController: DaemonControl {
         var targets = await mesh.status().targets
         while true {
             try await store.setTargets(targets)
+            await book?.onTargets(targets.count)
             let now = await mesh.status().targets
             if now == targets { return }
             targets = now

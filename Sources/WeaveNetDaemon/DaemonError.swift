@@ -7,6 +7,10 @@ struct DaemonError: Error, Sendable, Equatable, CustomStringConvertible {
         case system
         /// A client's request makes no sense.
         case badRequest
+        /// It makes sense, and would do harm as things are.
+        case conflict
+        /// It ended before it was done: cancelled, or the daemon stops.
+        case cancelled
     }
 
     let code: Code

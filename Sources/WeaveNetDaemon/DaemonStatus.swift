@@ -18,6 +18,8 @@ struct DaemonStatus: Sendable {
     /// Counters of the datapath, all of them cumulative; names are lower case words joined by `_`.
     var counters: [(name: String, value: UInt64)]
     var macs: [MAC]
+    /// nil when addresses are not allocated here.
+    var addresses: AddressStatus?
     /// When all this was so.
     var time: Date
 }

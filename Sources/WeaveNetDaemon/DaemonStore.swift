@@ -2,7 +2,8 @@ import Foundation
 import GRDB
 import WeaveCore
 
-/// What must survive a restart: the peer name and the targets, in an SQLite database.
+/// What must survive a restart, in an SQLite database: the peer name, the targets, the ring, the addresses given out,
+/// the containers they were given to, and the addresses of the host.
 ///
 /// Each change is one transaction, on the disk when the call returns.
 final class DaemonStore: Sendable {
@@ -78,7 +79,7 @@ final class DaemonStore: Sendable {
 
     func close() throws { try database.close() }
 
-    private func attempt<Value: Sendable>(
+    func attempt<Value: Sendable>(
         _ work: @escaping @Sendable (Database) throws -> Value
     ) async throws(DaemonError) -> Value {
         do {
@@ -111,6 +112,19 @@ final class DaemonStore: Sendable {
                 sql: """
                     CREATE TABLE setting (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
                     CREATE TABLE target (position INTEGER PRIMARY KEY NOT NULL, name TEXT UNIQUE NOT NULL) STRICT;
+                    """)
+        }
+        migrator.registerMigration("2") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE ring (id INTEGER PRIMARY KEY NOT NULL CHECK (id = 1), peer TEXT NOT NULL, ring BLOB)
+                        STRICT;
+                    CREATE TABLE owned (
+                        ident TEXT PRIMARY KEY NOT NULL, is_container INTEGER NOT NULL, addresses TEXT NOT NULL) STRICT;
+                    CREATE TABLE container (
+                        ident TEXT PRIMARY KEY NOT NULL, container TEXT NOT NULL, namespace TEXT NOT NULL, device TEXT)
+                        STRICT;
+                    CREATE TABLE exposure (address TEXT PRIMARY KEY NOT NULL, masquerade INTEGER NOT NULL) STRICT;
                     """)
         }
         return migrator

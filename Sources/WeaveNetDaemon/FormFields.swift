@@ -36,7 +36,10 @@ struct FormFields: Sendable, Equatable {
         return values.count == 1 ? values[0] : nil
     }
 
-    private static func decode(_ text: some StringProtocol) -> String {
+    /// Whether `name` is given once, as something that means yes.
+    func isOn(_ name: String) -> Bool { ["true", "1", "t", "T", "TRUE", "True"].contains(only(name)) }
+
+    static func decode(_ text: some StringProtocol) -> String {
         var bytes: [UInt8] = []
         let encoded = Array(text.utf8)
         var index = 0

@@ -10,12 +10,12 @@ struct GoFlags: Sendable, Equatable {
     static let valued: Set<String> = [
         "host", "port", "min-protocol-version", "name", "nickname", "password", "password-file", "trusted-subnets",
         "conn-limit", "http-addr", "status-addr", "metrics-addr", "log-level", "mtu", "weave-bridge", "db-prefix",
-        "host-root", "pid-file", "threads",
+        "host-root", "pid-file", "threads", "ipalloc-range", "ipalloc-default-subnet", "ipalloc-init",
     ]
 
     /// Flags that are on when given.
     static let boolean: Set<String> = [
-        "help", "version", "print-peer-name", "resume", "no-discovery", "reset",
+        "help", "version", "print-peer-name", "resume", "no-discovery", "reset", "no-masq-local", "expect-npc",
     ]
 
     /// A flag of 2.8.1 without effect: whether it takes a value, and what a person who gives it should know. Nothing
@@ -29,23 +29,21 @@ struct GoFlags: Sendable, Equatable {
     }
 
     static let inert: [String: Inert] = {
-        let allocation = "this release does not allocate addresses: give them to 'weave attach'"
         let names = "this release has no DNS server"
         let docker = "this release does not talk to Docker: use 'weave attach'"
         let cloud = "the discovery service no longer exists: give peers"
         let fast = "frames go through the sleeve, this release has no fast datapath"
-        let rules = "this release installs no firewall rules"
+        let rules = "this release does not look after Docker's bridge"
         var flags: [String: Inert] = [
             "no-fastdp": .bool(nil), "no-bridged-fastdp": .bool(nil), "no-dns": .bool(nil), "datapath": .value(fast),
             "bufsz": .value("frames are not captured through pcap"),
             "pkt-debug": .bool("single packets are not logged; see the counters in 'weave report'"),
             "profile": .value("use perf on the process"), "token": .value(cloud), "peer-discovery-url": .value(cloud),
-            "advertise-address": .value(cloud), "expect-npc": .bool(rules), "no-masq-local": .bool(rules),
+            "advertise-address": .value(cloud),
             "docker-bridge": .value(rules), "awsvpc": .bool("AWS VPC routes are not programmed"),
             "proc-path": .value("/proc of the daemon's own mount namespace is used"),
             "docker-api": .value(docker), "H": .value(docker),
         ]
-        for name in ["ipalloc-range", "ipalloc-default-subnet", "ipalloc-init"] { flags[name] = .value(allocation) }
         for name in ["dns-domain", "dns-listen-address", "dns-ttl", "dns-fallback-timeout", "resolv-conf"] {
             flags[name] = .value(names)
         }

@@ -5,6 +5,12 @@ enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
     case tcp(host: String, port: Int)
     case unix(path: String)
 
+    /// The TCP port on this host's loopback device; nil for anything else.
+    var loopbackPort: UInt16? {
+        guard case .tcp(let host, let port) = self, host.hasPrefix("127.") else { return nil }
+        return UInt16(exactly: port)
+    }
+
     /// What the kernel's `sockaddr_un` holds, the closing zero taken off.
     static let maximumPathLength = 107
 

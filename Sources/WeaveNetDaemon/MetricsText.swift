@@ -1,3 +1,4 @@
+import WeaveIPAM
 import WeaveMesh
 
 /// The body of `/metrics`, in the text format of Prometheus. The first two names and their labels are those of 2.8.1.
@@ -19,6 +20,7 @@ struct MetricsText {
         text.single("weave_peers", "gauge", "Number of known peers, ourself included.", mesh.peers.count)
         text.single("weave_targets", "gauge", "Number of addresses given to connect to.", mesh.targets.count)
         text.single("weave_macs", "gauge", "Number of Ethernet addresses learned.", status.macs.count)
+        if let addresses = status.addresses?.allocator { Self.write(addresses, &text) }
         for counter in status.counters {
             text.single(
                 "weave_datapath_\(counter.name)_total", "counter",
@@ -29,6 +31,29 @@ struct MetricsText {
             "process_cpu_seconds_total", "counter", "User and system time spent in seconds.", process.cpuSeconds)
         text.single("process_open_fds", "gauge", "Number of open file descriptors.", process.openDescriptors)
         return text.value
+    }
+
+    private static func write(_ addresses: AllocatorStatus, _ text: inout Body) {
+        text.family(
+            "weave_ips", "gauge", "Number of IP addresses.", [("state=\"local-used\"", addresses.activeCount)])
+        text.single("weave_max_ips", "gauge", "Size of IP address space used by allocator.", addresses.universeCount)
+        text.single(
+            "weave_ipam_unreachable_count", "gauge", "Number of unreachable peers that own addresses.",
+            addresses.unreachableOwners.count)
+        text.single(
+            "weave_ipam_unreachable_percentage", "gauge",
+            "Percentage of all IP addresses owned by unreachable peers.", addresses.unreachableShare * 100)
+        text.single(
+            "weave_ipam_pending_allocates", "gauge", "Number of pending allocates.",
+            addresses.pendingAllocations.count)
+        text.single(
+            "weave_ipam_pending_claims", "gauge", "Number of pending claims.", addresses.pendingClaims.count)
+        text.single(
+            "weave_ipam_conflicts", "gauge", "Number of peers whose ring contradicts ours.",
+            Set(addresses.conflicts.map(\.source)).count)
+        text.single(
+            "weave_ipam_unknown_messages_total", "counter", "Number of messages of an unknown kind.",
+            addresses.unknownMessages)
     }
 
     /// One pair of series for each state and overlay seen.

@@ -1,10 +1,13 @@
 import WeaveCore
 import WeaveDatapath
+import WeaveIPAM
 import WeaveMesh
 
-/// Lets the mesh drive the sleeve: the two rooms do not know each other.
+/// Lets the mesh drive the sleeve: the two rooms do not know each other. The allocator hears of peers on the way.
 struct SleeveAdapter: MeshOverlay {
     let sleeve: SleeveOverlay
+    /// nil when addresses are not allocated here.
+    var allocator: AddressAllocator?
 
     var features: [String: String] { sleeve.features }
 
@@ -31,9 +34,13 @@ struct SleeveAdapter: MeshOverlay {
             ForwardingRoutes(
                 ourself: routes.ourself, unicast: routes.unicast, knownPeers: routes.knownPeers,
                 broadcastHops: routes.broadcastHops))
+        await allocator?.peersChanged(routes.knownPeers.union([routes.ourself]))
     }
 
-    func onPeerRemoved(_ peer: PeerName) async { sleeve.onPeerRemoved(peer) }
+    func onPeerRemoved(_ peer: PeerName) async {
+        sleeve.onPeerRemoved(peer)
+        await allocator?.peerGone(peer)
+    }
 
     private struct EventsAdapter: SleeveEvents {
         let events: any OverlayEvents

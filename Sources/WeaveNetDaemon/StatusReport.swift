@@ -8,17 +8,18 @@ struct StatusReport {
     private var mesh: MeshStatus { status.mesh }
 
     var value: ReportValue {
-        .object([
-            .init("Ready", .bool(true)),
-            .init("Version", .text(WeaveNetVersion.current)),
-            .init(
-                "VersionCheck",
-                .object([
-                    .init("Enabled", .bool(false)), .init("Success", .bool(false)), .init("NewVersion", .text("")),
-                    .init("NextCheckAt", .text("0001-01-01T00:00:00Z")),
-                ])),
-            .init("Router", router),
-        ])
+        .object(
+            [
+                .init("Ready", .bool(true)),
+                .init("Version", .text(WeaveNetVersion.current)),
+                .init(
+                    "VersionCheck",
+                    .object([
+                        .init("Enabled", .bool(false)), .init("Success", .bool(false)), .init("NewVersion", .text("")),
+                        .init("NextCheckAt", .text("0001-01-01T00:00:00Z")),
+                    ])),
+                .init("Router", router),
+            ] + (status.addresses.map { [.init("IPAM", $0.report)] } ?? []))
     }
 
     private var router: ReportValue {

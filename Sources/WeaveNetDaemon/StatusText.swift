@@ -1,5 +1,6 @@
 import Foundation
 import WeaveCore
+import WeaveIPAM
 import WeaveMesh
 
 /// The text of `weave status` and its pages. Words and columns are those of 2.8.1, which scripts search for; lines come
@@ -25,6 +26,14 @@ struct StatusText {
             + line("Connections", connectionCounts)
             + line("Peers", peerCounts)
             + line("TrustedSubnets", subnets.isEmpty ? "none" : subnets)
+            + (status.addresses.map(section) ?? "")
+    }
+
+    private func section(_ addresses: AddressStatus) -> String {
+        "\n" + line("Service", "ipam")
+            + line("Status", addresses.condition)
+            + line("Range", "\(addresses.allocator.universe)")
+            + line("DefaultSubnet", "\(addresses.defaultSubnet)")
     }
 
     /// `/status/connections`: live connections first, each part in the order of addresses.

@@ -81,6 +81,28 @@ struct WeaverOptions: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
+            "Range that all hosts give addresses from, the same for all; empty for no allocation.", valueName: "cidr"))
+    var ipallocRange = ""
+
+    @Option(
+        help: ArgumentHelp(
+            "Subnet of addresses that are asked for without one; the whole range unless given.", valueName: "cidr"))
+    var ipallocDefaultSubnet = ""
+
+    @Option(
+        help: ArgumentHelp(
+            "How the first division of the range comes about: consensus, consensus=<number of hosts>, "
+                + "seed=<peer name>,<peer name>... or observer.", valueName: "mode"))
+    var ipallocInit = ""
+
+    @Flag(help: "Leave the source of traffic to containers on this host as it is, also in exposed subnets.")
+    var noMasqLocal = false
+
+    @Flag(help: "Let a network policy controller decide what containers receive; until it does, nothing new.")
+    var expectNpc = false
+
+    @Option(
+        help: ArgumentHelp(
             "Where state is kept: this text with 'data.sqlite' after it; /var/lib/weave/weave unless given.",
             valueName: "path"))
     var dbPrefix: String?

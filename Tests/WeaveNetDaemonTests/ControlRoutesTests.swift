@@ -73,8 +73,8 @@ struct ControlRoutesTests {
         #expect(try await ask("POST", "/detach", form: "container=web") == .text(""))
         #expect(
             await control.calls == [
-                "attach web [10.32.0.1/12, 10.40.0.1/24] true", "attach c [1.2.3.4/8] false",
-                "detach web [10.32.0.1/12]", "detach web []",
+                #"attach web ["10.32.0.1/12", "10.40.0.1/24"] true"#, #"attach c ["1.2.3.4/8"] false"#,
+                #"detach web ["10.32.0.1/12"]"#, "detach web []",
             ])
     }
 
@@ -83,7 +83,8 @@ struct ControlRoutesTests {
         arguments: [
             ("address=10.0.0.1/8", "exactly one container"),
             ("container=a&container=b&address=10.0.0.1/8", "exactly one"),
-            ("container=a", "IP address allocation must be enabled"), ("container=a&address=10.0.0.1", "prefix length"),
+            ("container=a&address=net:10.0.0.1/24", "bits after network prefix"),
+            ("container=a&address=net:", "invalid CIDR"), ("container=a&address=10.0.0.1", "prefix length"),
             ("container=a&address=10.0.0.1/33", "prefix length"),
             ("container=a/../b&address=10.0.0.1/8", "cannot name"),
             ("container=a%0Ab&address=10.0.0.1/8", "cannot name"), ("container=&address=10.0.0.1/8", "exactly one"),

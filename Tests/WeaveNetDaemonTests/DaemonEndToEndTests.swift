@@ -1,6 +1,6 @@
 import Foundation
+import NetLab
 import Testing
-import WeaveTestKit
 
 /// The real programs in network namespaces. Needs root.
 @Suite(.serialized, .enabled(if: LabShell.canMakeNamespaces && LabRouterKind.weaver.binary != nil))

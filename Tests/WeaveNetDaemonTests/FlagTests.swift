@@ -64,7 +64,7 @@ struct FlagTests {
     func inert() {
         guard
             case .run(let options, let notes) = CommandLineRequest([
-                "--ipalloc-range", "10.32.0.0/12", "--no-dns", "--docker-api=", "--no-fastdp", "--plugin=false",
+                "--dns-ttl", "7", "--no-dns", "--docker-api=", "--no-fastdp", "--plugin=false",
                 "--proxy",
                 "-H", "unix:///x", "peer1",
             ])
@@ -74,7 +74,7 @@ struct FlagTests {
         }
         #expect(options.peers == ["peer1"])
         #expect(notes.count == 3)
-        #expect(notes.first?.hasPrefix("--ipalloc-range has no effect") == true)
+        #expect(notes.first?.hasPrefix("--dns-ttl has no effect") == true)
     }
 
     @Test("wrong flags end with status 2 and the usage, help and version with 0")

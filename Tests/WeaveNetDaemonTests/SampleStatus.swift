@@ -102,13 +102,42 @@ actor FakeControl: DaemonControl {
 
     func forget(_ peers: [String]) { calls.append("forget \(peers)") }
 
-    func attach(_ order: AttachOrder) throws {
-        calls.append("attach \(order.container) \(order.addresses) \(order.multicastRoute)")
+    func attach(_ order: AttachOrder) throws -> [IPv4CIDR] {
+        calls.append("attach \(order.container) \(order.words.map(\.shown)) \(order.multicastRoute)")
         if let failure { throw failure }
+        return order.words.compactMap(\.given)
     }
 
     func detach(_ order: AttachOrder) -> [IPv4CIDR] {
-        calls.append("detach \(order.container) \(order.addresses)")
-        return order.addresses
+        calls.append("detach \(order.container) \(order.words.map(\.shown))")
+        return order.words.compactMap(\.given)
+    }
+
+    func expose(_ words: [AddressWord], masquerade: Bool) -> [IPv4CIDR] {
+        calls.append("expose \(words.map(\.shown)) \(masquerade)")
+        return words.compactMap(\.given)
+    }
+
+    func hide(_ words: [AddressWord]) -> [IPv4CIDR] {
+        calls.append("hide \(words.map(\.shown))")
+        return words.compactMap(\.given)
+    }
+
+    nonisolated let addresses: (any AddressControl)?
+
+    init(addresses: (any AddressControl)? = nil) { self.addresses = addresses }
+}
+
+extension AddressWord {
+    /// As it was typed.
+    var shown: String {
+        switch self {
+        case .subnet(let subnet): "net:" + (subnet.map(\.description) ?? "default")
+        case .address(let address): "\(address)"
+        }
+    }
+
+    var given: IPv4CIDR? {
+        if case .address(let address) = self { address } else { nil }
     }
 }
