@@ -3,7 +3,14 @@ import PackageDescription
 
 let package = Package(
     name: "weavenet-benchmarks",
+    dependencies: [.package(name: "weavenet", path: "..")],
     targets: [
-        .executableTarget(name: "SleeveBench", swiftSettings: [.swiftLanguageMode(.v6)])
+        .executableTarget(
+            name: "WeaveBench",
+            dependencies: [
+                .product(name: "NetLab", package: "weavenet"),
+                .product(name: "WeaveCore", package: "weavenet"),
+                .product(name: "WeaveIPAM", package: "weavenet"),
+            ], swiftSettings: [.swiftLanguageMode(.v6)])
     ]
 )
