@@ -29,21 +29,28 @@ extension WeaveBench {
         let times = Mutex<[Double]>([])
         let failures = Mutex<[String]>([])
         let end = Date().addingTimeInterval(Double(seconds))
-        DispatchQueue.concurrentPerform(iterations: clients) { client in
-            var mine: [Double] = []
-            do {
-                let connection = try ControlClient(path: path)
-                while Date() < end {
-                    let start = DispatchTime.now().uptimeNanoseconds
-                    let answer = try connection.request("POST", "/ip/c\(client)-\(mine.count)")
-                    guard answer.status == 200 else { throw LabShell.Failure(description: "\(answer)") }
-                    mine.append(Double(DispatchTime.now().uptimeNanoseconds - start) / 1e6)
+        let group = DispatchGroup()
+        // Threads, not a parallel loop: that one would run as many clients at a time as there are cores.
+        for client in 0..<clients {
+            group.enter()
+            Thread.detachNewThread {
+                defer { group.leave() }
+                var mine: [Double] = []
+                do {
+                    let connection = try ControlClient(path: path)
+                    while Date() < end {
+                        let start = DispatchTime.now().uptimeNanoseconds
+                        let answer = try connection.request("POST", "/ip/c\(client)-\(mine.count)")
+                        guard answer.status == 200 else { throw LabShell.Failure(description: "\(answer)") }
+                        mine.append(Double(DispatchTime.now().uptimeNanoseconds - start) / 1e6)
+                    }
+                } catch {
+                    failures.withLock { $0.append("\(error)") }
                 }
-            } catch {
-                failures.withLock { $0.append("\(error)") }
+                times.withLock { $0 += mine }
             }
-            times.withLock { $0 += mine }
         }
+        group.wait()
         if let failure = failures.withLock({ $0.first }) {
             throw LabShell.Failure(description: "\(host.kind): \(failure)")
         }

@@ -14,7 +14,6 @@ struct WeaveBench {
     }
 
     static func main() {
-        setvbuf(stdout, nil, _IOLBF, 0)
         do {
             let options = try parse(Array(CommandLine.arguments.dropFirst()))
             guard LabShell.canMakeNamespaces else { exit(1) }
@@ -25,7 +24,7 @@ struct WeaveBench {
             for benchmark in all where benchmark.name.hasPrefix(options.only) {
                 rows += try benchmark.measure(options)
             }
-            print(Row.table(rows, options))
+            say(Row.table(rows, options))
             try write(rows, to: options.output)
         } catch {
             FileHandle.standardError.write(Data("bench: \(error)\n".utf8))
@@ -33,12 +32,17 @@ struct WeaveBench {
         }
     }
 
-    static let all: [Benchmark] = [
-        sleeve("sleeve.tcp.plain", password: nil),
-        sleeve("sleeve.tcp.encrypted", password: "bench-\(UInt64.random(in: 0 ... .max))"),
-        allocation("ipam.allocate.http"),
-        ringMerge("ipam.merge.1000peers"),
-    ]
+    static var all: [Benchmark] {
+        [
+            sleeve("sleeve.tcp.plain", password: nil),
+            sleeve("sleeve.tcp.encrypted", password: "bench-\(UInt64.random(in: 0 ... .max))"),
+            allocation("ipam.allocate.http"),
+            ringMerge("ipam.merge.1000peers"),
+        ]
+    }
+
+    /// Prints a line at once, also into a pipe.
+    static func say(_ line: String) { FileHandle.standardOutput.write(Data((line + "\n").utf8)) }
 
     static func parse(_ words: [String]) throws -> Options {
         var options = Options()
@@ -61,7 +65,7 @@ struct WeaveBench {
         try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
         let list = rows.map(\.json)
         try JSONSerialization.data(withJSONObject: list, options: [.prettyPrinted, .sortedKeys]).write(to: url)
-        print("written to \(path)")
+        say("written to \(path)")
     }
 }
 
@@ -101,7 +105,8 @@ struct Row {
             if LabRouterKind.reference.binary != nil { theirs.append(try once(.reference)) }
             for (index, column) in columns.enumerated() {
                 let beside = theirs.last.map { ", reference \(shown($0[index]))" } ?? ""
-                print("\(column.name) round \(round): ours \(shown(ours[round - 1][index]))\(beside) \(column.unit)")
+                WeaveBench.say(
+                    "\(column.name) round \(round): ours \(shown(ours[round - 1][index]))\(beside) \(column.unit)")
             }
         }
         return columns.indices.map { index in
