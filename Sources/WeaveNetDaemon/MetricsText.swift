@@ -38,11 +38,11 @@ struct MetricsText {
             "weave_ips", "gauge", "Number of IP addresses.", [("state=\"local-used\"", addresses.activeCount)])
         text.single("weave_max_ips", "gauge", "Size of IP address space used by allocator.", addresses.universeCount)
         text.single(
-            "weave_ipam_unreachable_count", "gauge", "Number of unreachable peers that own addresses.",
+            "weave_ipam_unreachable_count", "gauge", "Number of unreachable peers.",
             addresses.unreachableOwners.count)
         text.single(
             "weave_ipam_unreachable_percentage", "gauge",
-            "Percentage of all IP addresses owned by unreachable peers.", addresses.unreachableShare * 100)
+            "Percentage of IP addresses owned  by unreachable peers.", addresses.unreachableShare * 100)
         text.single(
             "weave_ipam_pending_allocates", "gauge", "Number of pending allocates.",
             addresses.pendingAllocations.count)

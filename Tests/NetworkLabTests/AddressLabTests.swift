@@ -140,4 +140,57 @@ struct AddressLabTests {
         let outcome = waiting.outcome(within: 5)
         #expect(outcome?.output.contains("cancelled") == true, "\(String(describing: outcome))")
     }
+
+    @Test("an exposed host reaches containers; its address and rules outlive flushes and restarts, and go when hidden")
+    func exposed() throws {
+        let (cluster, first, second) = try Self.pair()
+        defer { cluster.takeDown() }
+        let container = try cluster.addContainer()
+        let address = try container.attachAnywhere(to: second)
+        let exposed = try first.http("/expose", method: "POST", form: ["without-masquerade=true"])
+        let own = exposed.output.trimmingCharacters(in: .newlines)
+        #expect(exposed.status == 0 && own.hasPrefix("10.32.0."), "\(exposed)")
+        let pings = {
+            try first.run("sh", "-c", "ping -c 1 -W 1 \(address) >/dev/null && echo yes || echo no") == "yes\n"
+        }
+        #expect(try Self.soon { try pings() })
+        func rules() throws -> [String] {
+            try first.run("iptables-save").split(separator: "\n").map(String.init).filter { $0.hasPrefix("-A") }
+                .sorted()
+        }
+        let before = try rules()
+        #expect(before.contains { $0.contains("WEAVE-EXPOSE") } && !before.contains { $0.contains("MASQUERADE") })
+
+        for table in ["filter", "nat"] { try first.run("iptables", "-t", table, "-F") }
+        #expect(try rules() != before)
+        #expect(try Self.soon(15) { try rules() == before }, "\(first.log)")
+        first.kill()
+        for table in ["filter", "nat"] { try first.run("iptables", "-t", table, "-F") }
+        try first.run("ip", "address", "delete", "\(own)/24", "dev", "weave")
+        try first.relaunch()
+        #expect(try Self.soon(15) { try pings() && rules() == before }, "\(first.log)")
+        #expect(try first.http("/ip").output.contains("weave:expose"))
+
+        #expect(try first.http("/hide", method: "POST").output == "\(own)\n")
+        #expect(try !first.run("ip", "-o", "address", "show", "weave").contains(own))
+        #expect(try first.http("/ip").output == "{\"owned\":null}\n")
+        #expect(try first.http("/hide", method: "POST").output.isEmpty)
+    }
+
+    @Test("a host that leaves hands everything over; one with another range starts anew")
+    func leaving() throws {
+        let (cluster, first, second) = try Self.pair()
+        defer { cluster.takeDown() }
+        for host in [first, second] { _ = try cluster.addContainer().attachAnywhere(to: host) }
+        #expect(try second.http("/peer", method: "DELETE").status == 0)
+        #expect(try Self.soon { try first.status("ipam").contains("256 IPs (100.0% of total)") })
+        let late = try second.http("/ip/late", method: "POST")
+        #expect(late.status != 0 && late.output.contains("cancelled"), "\(late)")
+
+        first.stop()
+        second.stop()
+        try first.launch(flags: ["--ipalloc-range=10.64.0.0/24"])
+        #expect(first.log.contains("Deleting persisted data for IPAM range 10.32.0.0-10.32.0.255"), "\(first.log)")
+        #expect(try cluster.addContainer().attachAnywhere(to: first).hasPrefix("10.64.0."))
+    }
 }
