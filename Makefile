@@ -38,10 +38,12 @@ bench: ## throughput table and Benchmarks/results/latest.json; REFERENCE_WEAVER=
 	@Scripts/build $(SWIFT_FLAGS) --product weaver
 	@Scripts/bench $(BIN)
 
-soak: ## the simulator with many more seeds: make soak SEEDS=2000
+soak: ## simulators with many more seeds, and 200 crashes: make soak SEEDS=2000
 	@Scripts/bootstrap
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
-	@WEAVE_SIM_SEEDS=$(or $(SEEDS),2000) $(TEST) --filter SimulatorTests
+	@WEAVE_CRASHES=200 $(TEST) --filter AddressCrashTests
+	@IPAM_SEEDS=$(or $(SEEDS),300) IPAM_OPERATIONS=2000 $(TEST) --filter AllocatorSimulation
+	@WEAVE_SIM_SEEDS=$(or $(SEEDS),200) $(TEST) --filter SimulatorTests
 
 lint: ## the house rules alone
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
