@@ -24,7 +24,7 @@ extension WeaveBench {
             do {
                 let figures = try (0..<options.rounds).map { _ in
                     let neighbour = try Neighbour()
-                    defer { neighbour.cluster.takeDown() }
+                    defer { neighbour.takeDown() }
                     return try arrange(neighbour).tcp(seconds: options.seconds).megabitsPerSecond
                 }
                 return [Row(name: name, unit: "Mbit/s", ours: Row.median(figures), reference: nil)]
@@ -54,6 +54,17 @@ struct Neighbour {
             throw error
         }
     }
+
+    /// Removes all that was made.
+    func takeDown() {
+        cluster.takeDown()
+        // What wireguard-go leaves when it is killed.
+        for index in 0...1 {
+            try? FileManager.default.removeItem(atPath: "/var/run/wireguard/\(wireGuardDevice(index)).sock")
+        }
+    }
+
+    private func wireGuardDevice(_ index: Int) -> String { "\(cluster.tag)w\(index)" }
 
     /// The kernel's VXLAN in a bridge, with a container on each.
     static func vxlan(_ pair: Neighbour) throws -> Traffic {
@@ -87,7 +98,7 @@ struct Neighbour {
         }
         for (index, host) in pair.hosts.enumerated() {
             // Its control socket is named after the interface, for all network namespaces alike.
-            let device = "\(pair.cluster.tag)w\(index)"
+            let device = pair.wireGuardDevice(index)
             _ = try host.start("wireguard-go", "-f", device)
             try pair.waitForDevice(device, on: host)
             try host.run(
