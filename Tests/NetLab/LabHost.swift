@@ -81,14 +81,20 @@ public final class LabHost {
     private func end(_ signal: Int32) -> Int32? {
         guard let process else { return nil }
         if process.isRunning {
-            // `ip netns exec` becomes the program; `unshare` has it as its only child.
-            let children = (try? LabShell.outcome(["pgrep", "-P", String(process.processIdentifier)]).output) ?? ""
-            let target = children.split(separator: "\n").first.flatMap { Int32($0) } ?? process.processIdentifier
-            Foundation.kill(target, signal)
+            Foundation.kill(routerProcessIdentifier ?? process.processIdentifier, signal)
         }
         process.waitUntilExit()
         self.process = nil
         return process.terminationStatus
+    }
+
+    /// The process that routes; nil when none runs.
+    public var routerProcessIdentifier: Int32? {
+        guard let process, process.isRunning else { return nil }
+        // `ip netns exec` becomes the program; `unshare` has it as its only child.
+        guard kind == .reference else { return process.processIdentifier }
+        let children = (try? LabShell.outcome(["pgrep", "-P", String(process.processIdentifier)]).output) ?? ""
+        return children.split(separator: "\n").first.flatMap { Int32($0) }
     }
 
     /// Runs a program in the host's namespace.

@@ -11,6 +11,8 @@ struct WeaveBench {
         var seconds = 5
         var only = ""
         var output = "Benchmarks/results/latest.json"
+
+        func selects(_ name: String) -> Bool { name.hasPrefix(only) }
     }
 
     static func main() {
@@ -20,12 +22,11 @@ struct WeaveBench {
             guard LabRouterKind.weaver.binary != nil else {
                 throw LabShell.Failure(description: "no weaver; say where it is with WEAVER=")
             }
-            var rows: [Row] = []
-            for benchmark in all where benchmark.name.hasPrefix(options.only) {
-                rows += try benchmark.measure(options)
-            }
-            say(Row.table(rows, options))
-            try write(rows, to: options.output)
+            let rows = try measure(all, options)
+            if !rows.isEmpty { say(Row.table(rows, options)) }
+            let beside = try measure(neighbours, options)
+            if !beside.isEmpty { say(Row.neighbourhood(beside)) }
+            try write(rows + beside, to: options.output)
         } catch {
             FileHandle.standardError.write(Data("bench: \(error)\n".utf8))
             exit(1)
@@ -34,11 +35,16 @@ struct WeaveBench {
 
     static var all: [Benchmark] {
         [
-            sleeve("sleeve.tcp.plain", password: nil),
-            sleeve("sleeve.tcp.encrypted", password: "bench-\(UInt64.random(in: 0 ... .max))"),
+            sleevePlain, sleeveEncrypted, sleeveRelay,
             allocation("ipam.allocate.http"),
             ringMerge("ipam.merge.1000peers"),
         ]
+    }
+
+    private static func measure(_ benchmarks: [Benchmark], _ options: Options) throws -> [Row] {
+        try benchmarks.filter { $0.names.contains(where: options.selects) }
+            .flatMap { try $0.measure(options) }
+            .filter { options.selects($0.name) }
     }
 
     /// Prints a line at once, also into a pipe.
@@ -69,10 +75,19 @@ struct WeaveBench {
     }
 }
 
-/// A measurement with a name.
+/// A measurement of one case, or of several that share hosts.
 struct Benchmark {
-    var name: String
+    var names: [String]
     var measure: (WeaveBench.Options) throws -> [Row]
+
+    init(names: [String], measure: @escaping (WeaveBench.Options) throws -> [Row]) {
+        self.names = names
+        self.measure = measure
+    }
+
+    init(name: String, measure: @escaping (WeaveBench.Options) throws -> [Row]) {
+        self.init(names: [name], measure: measure)
+    }
 }
 
 /// One line of the table.
@@ -93,26 +108,31 @@ struct Row {
 
     /// Measures both kinds of router in every round, in turn, and takes the median of each column.
     ///
-    /// - Parameter once: The numbers of one run, one for each of `columns`.
+    /// - Parameter once: The numbers of one run, one for each of `columns`; nil where there was no figure, which is
+    ///   said. A case without any figure of ours has no row.
     static func alternating(
         _ columns: [(name: String, unit: String)], _ options: WeaveBench.Options,
-        once: (LabRouterKind) throws -> [Double]
+        once: (LabRouterKind) throws -> [Double?]
     ) throws -> [Row] {
-        var ours: [[Double]] = []
-        var theirs: [[Double]] = []
+        var ours: [[Double?]] = []
+        var theirs: [[Double?]] = []
         for round in 1...options.rounds {
             ours.append(try once(.weaver))
             if LabRouterKind.reference.binary != nil { theirs.append(try once(.reference)) }
-            for (index, column) in columns.enumerated() {
-                let beside = theirs.last.map { ", reference \(shown($0[index]))" } ?? ""
+            for (index, column) in columns.enumerated() where options.selects(column.name) {
+                let beside = theirs.last.map { ", reference \($0[index].map(shown) ?? "-")" } ?? ""
                 WeaveBench.say(
-                    "\(column.name) round \(round): ours \(shown(ours[round - 1][index]))\(beside) \(column.unit)")
+                    "\(column.name) round \(round): ours \(ours[round - 1][index].map(shown) ?? "-")\(beside) \(column.unit)"
+                )
             }
         }
-        return columns.indices.map { index in
-            Row(
-                name: columns[index].name, unit: columns[index].unit, ours: median(ours.map { $0[index] }),
-                reference: theirs.isEmpty ? nil : median(theirs.map { $0[index] }))
+        return columns.indices.compactMap { index in
+            let mine = ours.compactMap { $0[index] }
+            let other = theirs.compactMap { $0[index] }
+            guard !mine.isEmpty else { return nil }
+            return Row(
+                name: columns[index].name, unit: columns[index].unit, ours: median(mine),
+                reference: other.isEmpty ? nil : median(other))
         }
     }
 
@@ -133,12 +153,18 @@ struct Row {
             line(["case", "unit", "ours", "reference", "ratio"]),
         ]
         for row in rows {
-            let ratio = row.ratio.map { String(format: "%.1f", $0) }
+            let ratio = row.ratio.map { String(format: $0 < 1 ? "%.3f" : "%.1f", $0) }
             lines.append(
                 line([row.name, row.unit, shown(row.ours), row.reference.map(shown) ?? "-", ratio ?? "-"]))
         }
         if LabRouterKind.reference.binary == nil { lines.append("no reference was given (REFERENCE_WEAVER=)") }
         return lines.joined(separator: "\n")
+    }
+
+    /// What else carries frames or packets between the same two hosts.
+    static func neighbourhood(_ rows: [Row]) -> String {
+        (["", "the neighbourhood, one TCP flow between the same two hosts"]
+            + rows.map { "\($0.name): \(shown($0.ours)) \($0.unit)" }).joined(separator: "\n")
     }
 
     static func shown(_ value: Double) -> String { String(format: value < 10 ? "%.3f" : "%.0f", value) }
