@@ -11,6 +11,13 @@ let package = Package(
                 .product(name: "NetLab", package: "weavenet"),
                 .product(name: "WeaveCore", package: "weavenet"),
                 .product(name: "WeaveIPAM", package: "weavenet"),
-            ], swiftSettings: [.swiftLanguageMode(.v6)])
+            ], swiftSettings: [.swiftLanguageMode(.v6)]),
+        .executableTarget(
+            name: "MeshScale",
+            dependencies: [
+                .product(name: "WeaveCore", package: "weavenet"),
+                .product(name: "WeaveCrypto", package: "weavenet"),
+                .product(name: "WeaveMesh", package: "weavenet"),
+            ], swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )
