@@ -203,13 +203,16 @@ struct TopologyReader {
                 default: entry.established = try body.unsigned() != 0
                 }
             }
-            guard name.count == PeerName.byteCount, entry.address.count <= TopologyUpdate.maximumAddressBytes else {
+            var value: UInt64 = 0
+            if name.count == PeerName.byteCount {
+                for index in name { value = value << 8 | UInt64(update.bytes[index]) }
+                entry.name = PeerName(truncating: value)
+            }
+            // A connection to nobody would make a peer of nobody, whom others refuse.
+            guard entry.name != .unknown, entry.address.count <= TopologyUpdate.maximumAddressBytes else {
                 update.refused += 1
                 continue
             }
-            var value: UInt64 = 0
-            for index in name { value = value << 8 | UInt64(update.bytes[index]) }
-            entry.name = PeerName(truncating: value)
             update.entries.append(entry)
         }
     }
