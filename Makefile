@@ -38,6 +38,10 @@ bench: ## throughput table and Benchmarks/results/latest.json; REFERENCE_WEAVER=
 	@Scripts/build $(SWIFT_FLAGS) --product weaver
 	@Scripts/bench $(BIN)
 
+fuzz: ## each parser of foreign bytes, fuzzed: make fuzz SECONDS=600 (default 60 for each)
+	@Scripts/bootstrap
+	@Scripts/fuzz $(or $(SECONDS),60)
+
 soak: ## simulators with many more seeds, and 200 crashes: make soak SEEDS=2000
 	@Scripts/bootstrap
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
@@ -53,4 +57,4 @@ format: ## rewrites the sources in the project's format
 	swift format --in-place --recursive Sources Tests Examples Benchmarks
 
 clean:
-	rm -rf .build Examples/.build Benchmarks/.build
+	rm -rf .build Examples/.build Benchmarks/.build Fuzz/.build

@@ -98,7 +98,12 @@ public struct StateMessage: Sendable, Hashable {
             let peer = try IPAMWire.readPeer(&reader)
             let bytes = try reader.stringBytes()
             guard bytes.count <= maximumNicknameBytes else { throw IPAMWire.tooMany("bytes in a nickname") }
-            nicknames[peer] = String(decoding: bytes, as: UTF8.self)
+            // Bytes that are no UTF-8 grow when they are repaired, and others must be able to read what we pass on.
+            let nickname = String(decoding: bytes, as: UTF8.self)
+            guard nickname.utf8.count <= maximumNicknameBytes else {
+                throw IPAMWire.tooMany("bytes in a nickname that is not UTF-8")
+            }
+            nicknames[peer] = nickname
         }
         return nicknames
     }

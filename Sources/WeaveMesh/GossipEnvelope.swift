@@ -23,8 +23,12 @@ struct GossipEnvelope: Sendable, Equatable {
         guard nameBytes.count <= maximumChannelBytes else {
             throw MeshWireError("gossip channel name of \(nameBytes.count) bytes; at most \(maximumChannelBytes)")
         }
-        var envelope = GossipEnvelope(
-            channel: String(decoding: payload[nameBytes], as: UTF8.self), source: try name(&cursor))
+        // Bytes that are no UTF-8 grow when they are repaired, and the next peer must be able to read what we pass on.
+        let channelName = String(decoding: payload[nameBytes], as: UTF8.self)
+        guard channelName.utf8.count <= maximumChannelBytes else {
+            throw MeshWireError("gossip channel name of \(nameBytes.count) bytes that are not UTF-8")
+        }
+        var envelope = GossipEnvelope(channel: channelName, source: try name(&cursor))
         if tag == .gossipUnicast {
             let destination = try name(&cursor)
             envelope.destination = destination

@@ -136,29 +136,39 @@ struct TopologyReader {
     ) throws(MeshWireError) -> Bool {
         guard let (id, message) = try value() else { return false }
         let name = PeerName(bytes: update.bytes[summary.name])
-        let isAcceptable =
-            name != nil && name != .unknown && summary.nickname.count <= TopologyUpdate.maximumNicknameBytes
-        if isAcceptable, let name, isKnown(name, summary.uid, summary.version) {
-            append(summary, name, update.entries.count..<update.entries.count, isKnown: true)
+        let nickname = nickname(of: summary)
+        let isAcceptable = name != nil && name != .unknown && nickname != nil
+        if isAcceptable, let name, let nickname, isKnown(name, summary.uid, summary.version) {
+            append(summary, name, nickname, update.entries.count..<update.entries.count, isKnown: true)
             return true
         }
         let first = update.entries.count
         try list(id, message)
-        guard isAcceptable, let name else {
+        guard isAcceptable, let name, let nickname else {
             update.refused += 1
             update.entries.removeLast(update.entries.count - first)
             return true
         }
-        append(summary, name, first..<update.entries.count, isKnown: false)
+        append(summary, name, nickname, first..<update.entries.count, isKnown: false)
         return true
     }
 
-    private mutating func append(_ summary: Summary, _ name: PeerName, _ entries: Range<Int>, isKnown: Bool) {
+    /// The nickname of a record; nil when it is too long. Bytes that are no UTF-8 grow when they are repaired, and others
+    /// must be able to read what we pass on.
+    private func nickname(of summary: Summary) -> String? {
+        guard summary.nickname.count <= TopologyUpdate.maximumNicknameBytes else { return nil }
+        let nickname = String(decoding: update.bytes[summary.nickname], as: UTF8.self)
+        return nickname.utf8.count <= TopologyUpdate.maximumNicknameBytes ? nickname : nil
+    }
+
+    private mutating func append(
+        _ summary: Summary, _ name: PeerName, _ nickname: String, _ entries: Range<Int>, isKnown: Bool
+    ) {
         let shortID = summary.hasShortID ? ShortID(exactly: summary.shortID) : nil
         update.records.append(
             TopologyUpdate.Record(
-                name: name, nickname: String(decoding: update.bytes[summary.nickname], as: UTF8.self),
-                uid: summary.uid, version: summary.version, shortID: shortID, entries: entries, isKnown: isKnown))
+                name: name, nickname: nickname, uid: summary.uid, version: summary.version, shortID: shortID,
+                entries: entries, isKnown: isKnown))
     }
 
     /// Reads a list of connections into `entries`.
@@ -193,13 +203,16 @@ struct TopologyReader {
                 default: entry.established = try body.unsigned() != 0
                 }
             }
-            guard name.count == PeerName.byteCount, entry.address.count <= TopologyUpdate.maximumAddressBytes else {
+            var value: UInt64 = 0
+            if name.count == PeerName.byteCount {
+                for index in name { value = value << 8 | UInt64(update.bytes[index]) }
+                entry.name = PeerName(truncating: value)
+            }
+            // A connection to nobody would make a peer of nobody, whom others refuse.
+            guard entry.name != .unknown, entry.address.count <= TopologyUpdate.maximumAddressBytes else {
                 update.refused += 1
                 continue
             }
-            var value: UInt64 = 0
-            for index in name { value = value << 8 | UInt64(update.bytes[index]) }
-            entry.name = PeerName(truncating: value)
             update.entries.append(entry)
         }
     }

@@ -88,6 +88,18 @@ struct CoreTopologyTests {
         #expect(try TopologyReader.read(good).records.count == 1)
     }
 
+    @Test("a connection to nobody makes no peer of nobody")
+    func connectionToNobody() throws {
+        let update = try TopologyReader.read(
+            encodeUpdate([SampleRecord(name: 0x20, links: [(0, true), (0x10, true)])]))
+        #expect(update.refused == 1)
+        #expect(update.entries.map(\.name) == [PeerName(truncating: 0x10)])
+        var table = try table([])
+        _ = table.apply(update)
+        #expect(table.slot(of: .unknown) == nil)
+        #expect(table.count == 2)
+    }
+
     @Test("survives any damage to an update", arguments: 0..<20 as Range<UInt64>)
     func damage(seed: UInt64) throws {
         var generator = SeededGenerator(seed: seed)
