@@ -21,6 +21,8 @@ final class MeshLink {
     var introduction: RemoteIntroduction?
     /// Whether the overlay knows of the connection and must hear of its end.
     var overlayIsPrepared = false
+    /// What the overlay said before the core knew of the connection.
+    var earlyAttributes: OverlayAttributes?
 
     /// Bytes given to the socket that the system has not taken.
     var unwritten = 0

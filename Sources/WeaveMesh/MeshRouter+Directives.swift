@@ -189,6 +189,7 @@ extension MeshRouter {
     }
 
     func onOverlayAttributes(_ id: ConnectionID, _ attributes: OverlayAttributes) {
+        if let link = links[id], link.phase == .preparing { link.earlyAttributes = attributes }
         core.onOverlayAttributes(id, attributes)
     }
 

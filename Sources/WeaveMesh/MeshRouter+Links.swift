@@ -190,6 +190,7 @@ extension MeshRouter {
         perform(
             core.onConnectionReady(
                 link.id, introduction, local: link.local, remote: link.remote, outbound: link.outbound, now: .now()))
+        if let attributes = link.earlyAttributes { core.onOverlayAttributes(link.id, attributes) }
     }
 
     /// The core keeps a connection.

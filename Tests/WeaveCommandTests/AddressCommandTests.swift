@@ -240,7 +240,8 @@ struct DepartureTests {
     /// A process that passes for the daemon of the state directory.
     private func stand(in daemon: FakeDaemon) throws -> Process {
         let weaver = daemon.directory.url.appendingPathComponent("weaver")
-        try FileManager.default.copyItem(atPath: "/bin/sleep", toPath: weaver.path)
+        // A link, because what was just written may not be run while a child of another test holds it open.
+        try FileManager.default.createSymbolicLink(atPath: weaver.path, withDestinationPath: "/bin/sleep")
         let process = Process()
         process.executableURL = weaver
         process.arguments = ["60"]

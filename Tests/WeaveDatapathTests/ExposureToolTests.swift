@@ -1,4 +1,5 @@
 import Foundation
+import NetLab
 import Testing
 import WeaveNetlink
 
@@ -16,9 +17,10 @@ private final class FakeTools {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         for (suffix, script) in [("", check), ("-save", save), ("-restore", restore)] {
             let file = directory.appendingPathComponent("iptables" + suffix)
-            try "#!/bin/sh\nD='\(directory.path)'\necho x >> $D/calls\(suffix)\n\(script)\n".write(
-                to: file, atomically: true, encoding: .utf8)
-            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: file.path)
+            let text = "#!/bin/sh\nD='\(directory.path)'\necho x >> $D/calls\(suffix)\n\(script)\n"
+            try text.write(to: file.appendingPathExtension("txt"), atomically: true, encoding: .utf8)
+            // A child of another test may hold open for writing what this process writes, and then it cannot be run.
+            try LabShell.run("install", "-m", "755", file.path + ".txt", file.path)
         }
     }
 

@@ -12,8 +12,13 @@ private final class FakeOverlay: MeshOverlay {
     let connections = Locked<[OverlayConnection]>([])
     let events = Locked<(any OverlayEvents)?>(nil)
     private let refusal: String?
+    private let early: OverlayAttributes?
 
-    init(refusal: String? = nil) { self.refusal = refusal }
+    /// - Parameter early: said while a connection is prepared, and nothing after it.
+    init(refusal: String? = nil, early: OverlayAttributes? = nil) {
+        self.refusal = refusal
+        self.early = early
+    }
 
     var features: [String: String] { ["Overlays": "sleeve"] }
 
@@ -22,10 +27,12 @@ private final class FakeOverlay: MeshOverlay {
         if let refusal { throw Refusal(description: refusal) }
         connections.change { $0.append(connection) }
         self.events.change { $0 = events }
+        if let early { events.attributes(connection.id, early) }
     }
 
     func confirm(_ id: ConnectionID) async {
         calls.change { $0.append("confirm") }
+        guard early == nil else { return }
         for number in 0..<50 { events.value?.sendControl(id, tag: 7, payload: [0, 1, UInt8(number)]) }
     }
 
@@ -121,6 +128,25 @@ struct RouterOverlayTests {
             _ = await second.connect(to: [mesh.target(1)])
             try await eventually("the reason is shown") {
                 await second.lastError(of: mesh.target(1)) == "no overlays in common with peer"
+            }
+            for run in [firstRun, secondRun] {
+                run.cancel()
+                _ = await run.result
+            }
+        }
+    }
+
+    @Test("what an overlay says while it prepares is shown, although nothing follows")
+    func earlyAttributes() async throws {
+        try await withTestMesh { mesh in
+            let early = OverlayAttributes(name: "sleeve", mtu: 65535, encrypted: false)
+            let (first, firstRun) = try await start(mesh, 1, FakeOverlay(early: early))
+            let (second, secondRun) = try await start(mesh, 2, FakeOverlay(early: early))
+            _ = await second.connect(to: [mesh.target(1)])
+            for router in [first, second] {
+                try await eventually("shown") {
+                    await router.status().connections.first { $0.state == .pending }?.overlay == early
+                }
             }
             for run in [firstRun, secondRun] {
                 run.cancel()
