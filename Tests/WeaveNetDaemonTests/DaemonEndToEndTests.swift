@@ -15,6 +15,12 @@ struct DaemonEndToEndTests {
     private func weave(
         _ host: LabHost, _ words: String..., password: String? = nil, environment: [String] = []
     ) throws -> LabShell.Outcome {
+        try weave(host, words, password: password, environment: environment)
+    }
+
+    private func weave(
+        _ host: LabHost, _ words: [String], password: String? = nil, environment: [String] = []
+    ) throws -> LabShell.Outcome {
         let program = try #require(LabBinaries.find("weave"))
         var settings = ["WEAVE_STATE_DIR=\(host.directory.path)/state"] + environment
         if let password { settings.append("WEAVE_PASSWORD=\(password)") }
@@ -75,8 +81,11 @@ struct DaemonEndToEndTests {
         let down = try weave(hosts[1], "status")
         #expect(down.status == 1 && down.output.contains("weave launch"), "\(down)")
 
-        for host in hosts {
-            let reset = try weave(host, "reset")
+        // A host that is down cannot hand its addresses over, and is reset only by force.
+        let refused = try weave(hosts[1], "reset")
+        #expect(refused.status == 1 && refused.output.contains("--force"), "\(refused)")
+        for (host, words) in zip(hosts, [["reset"], ["reset", "--force"]]) {
+            let reset = try weave(host, words)
             #expect(reset.status == 0, "\(reset)")
             let links = try host.run("ip", "-o", "link")
             #expect(!links.contains("weave") && !links.contains("vethwe"), "\(links)")
