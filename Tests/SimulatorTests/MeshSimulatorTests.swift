@@ -65,7 +65,7 @@ struct MeshSimulatorTests {
     func hundredPeers() async {
         let started = Date()
         let seeds = Self.seeds(8)
-        let failures = await withTaskGroup(of: (UInt64, String)?.self) { group in
+        let failures = await withTaskGroup(of: (UInt64, String)?.self) { group -> [(UInt64, String)] in
             for seed in seeds {
                 group.addTask {
                     // Most clusters cap connections; every twentieth is a full mesh, which costs ten times as much.
@@ -75,9 +75,19 @@ struct MeshSimulatorTests {
                     return Self.churn(seed: seed, options: options).map { (seed, $0) }
                 }
             }
-            return await group.reduce(into: [(UInt64, String)]()) { if let failure = $1 { $0.append(failure) } }
+            var failures: [(UInt64, String)] = []
+            var done = 0
+            for await failure in group {
+                done += 1
+                if let (seed, text) = failure {
+                    failures.append((seed, text))
+                    print("simulator: WEAVE_SIM_SEED=\(seed) fails: \(text)")
+                }
+                // A soak takes an hour: who watches it wants to see that it moves.
+                if done % 10 == 0 { print("simulator: \(done) of \(seeds.count) seeds done") }
+            }
+            return failures
         }
-        for (seed, text) in failures { print("simulator: WEAVE_SIM_SEED=\(seed) fails: \(text)") }
         print(
             "simulator: \(seeds.count) seeds of 100 peers in \(String(format: "%.1f", Date().timeIntervalSince(started))) s"
         )
