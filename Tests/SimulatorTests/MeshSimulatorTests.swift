@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 import Testing
 import WeaveCore
 import WeaveMesh
@@ -16,6 +17,20 @@ struct MeshSimulatorTests {
         let random = UInt64.random(in: 1_000_000 ... .max)
         print("simulator: seeds 1...\(wanted) and \(random); WEAVE_SIM_SEED=\(random) replays the last")
         return (1...UInt64(max(wanted, 1))).map { $0 } + [random]
+    }
+
+    /// A soak takes an hour: who watches it wants to see that it moves. Told by the seeds themselves, for the group hears
+    /// of the first only when all have begun.
+    private final class Progress: Sendable {
+        private let done = Atomic<Int>(0)
+        private let total: Int
+
+        init(of total: Int) { self.total = total }
+
+        func onSeed() {
+            let count = done.add(1, ordering: .relaxed).newValue
+            if count % 10 == 0 { print("simulator: \(count) of \(total) seeds done") }
+        }
     }
 
     /// A mesh of `options`, half a minute of faults with broadcasts, then quiet; nil when all oracles hold.
@@ -65,28 +80,21 @@ struct MeshSimulatorTests {
     func hundredPeers() async {
         let started = Date()
         let seeds = Self.seeds(8)
-        let failures = await withTaskGroup(of: (UInt64, String)?.self) { group -> [(UInt64, String)] in
+        let progress = Progress(of: seeds.count)
+        let failures = await withTaskGroup(of: (UInt64, String)?.self) { group in
             for seed in seeds {
                 group.addTask {
                     // Most clusters cap connections; every twentieth is a full mesh, which costs ten times as much.
                     let limit = seed % 20 == 0 ? 200 : [6, 8, 12][Int(seed % 3)]
                     let options = MeshSimulation.Options(
                         peers: 100, connectionLimit: limit, extraTargets: 1 + Int(seed % 2))
-                    return Self.churn(seed: seed, options: options).map { (seed, $0) }
+                    let failure = Self.churn(seed: seed, options: options)
+                    if let failure { print("simulator: WEAVE_SIM_SEED=\(seed) fails: \(failure)") }
+                    progress.onSeed()
+                    return failure.map { (seed, $0) }
                 }
             }
-            var failures: [(UInt64, String)] = []
-            var done = 0
-            for await failure in group {
-                done += 1
-                if let (seed, text) = failure {
-                    failures.append((seed, text))
-                    print("simulator: WEAVE_SIM_SEED=\(seed) fails: \(text)")
-                }
-                // A soak takes an hour: who watches it wants to see that it moves.
-                if done % 10 == 0 { print("simulator: \(done) of \(seeds.count) seeds done") }
-            }
-            return failures
+            return await group.reduce(into: [(UInt64, String)]()) { if let failure = $1 { $0.append(failure) } }
         }
         print(
             "simulator: \(seeds.count) seeds of 100 peers in \(String(format: "%.1f", Date().timeIntervalSince(started))) s"
