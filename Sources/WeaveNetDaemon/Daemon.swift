@@ -178,6 +178,7 @@ struct Daemon {
             services.append(ControlServer(address: address, routes: routes, logger: logger))
         }
         services.append(HostNetworkService(host: controller.host))
+        services.append(ProgramPagesService(logger: logger))
         // The last is the first to stop: requests that wait for an address end before the listeners do.
         if let book = controller.book { services.append(AddressService(book: book, logger: logger)) }
         var quiet = logger
