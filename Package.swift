@@ -84,6 +84,7 @@ let package = Package(
             name: "WeaveTestKit", dependencies: ["WeaveCore", "WeaveGob", "WeaveCrypto", "WeaveMesh"],
             path: "Tests/WeaveTestKit"),
         .target(name: "NetLab", path: "Tests/NetLab"),
+        .target(name: "CAllocationWatch", path: "Tests/CAllocationWatch"),
         .testTarget(name: "WeaveCoreTests", dependencies: ["WeaveCore", "WeaveTestKit"]),
         .testTarget(name: "WeaveGobTests", dependencies: ["WeaveCore", "WeaveGob", "WeaveTestKit"]),
         .testTarget(name: "WeaveCryptoTests", dependencies: ["WeaveCore", "WeaveCrypto", "WeaveTestKit", "CSodium"]),
@@ -102,6 +103,7 @@ let package = Package(
             name: "WeaveDatapathTests",
             dependencies: [
                 "WeaveCore", "WeaveCrypto", "WeaveNetlink", "WeaveDatapath", "WeaveTestKit", "NetLab", "CLinux",
+                "CAllocationWatch",
                 .product(name: "Logging", package: "swift-log"),
             ]),
         .testTarget(
@@ -142,6 +144,6 @@ let strict: [SwiftSetting] = [
 let warningsAreErrors: [SwiftSetting] =
     Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
 
-for target in package.targets where target.type != .system && target.name != "CLinux" {
+for target in package.targets where target.type != .system && !target.name.hasPrefix("C") {
     target.swiftSettings = (target.swiftSettings ?? []) + strict + warningsAreErrors
 }

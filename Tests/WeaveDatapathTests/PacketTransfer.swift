@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import WeaveCore
 import WeaveNetlink
 import WeaveTestKit
@@ -124,6 +125,62 @@ enum PacketTransfer {
                     unsafe datagram.withUnsafeBytes {
                         unsafe sendto(sender, $0.baseAddress, $0.count, 0, remote, length)
                     }
+                }
+            }
+        }
+    }
+
+    /// Ends what runs until it is told.
+    final class Stop: Sendable {
+        private let stopped = Atomic<Bool>(false)
+        var isNow: Bool { stopped.load(ordering: .relaxed) }
+        func now() { stopped.store(true, ordering: .relaxed) }
+    }
+
+    /// Sends bytes over TCP as fast as they go, to a reader that drops them. It ends by itself after ten minutes.
+    static func stream(from: NetworkNamespace, to: NetworkNamespace, address text: String, until stop: Stop) throws {
+        let listener = try to.run { () -> Int32 in
+            let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            setTimeout(listener, seconds: 20)
+            _ = unsafe with(address(text, 5003)) { unsafe bind(listener, $0, $1) }
+            listen(listener, 1)
+            return listener
+        }
+        defer { close(listener) }
+        let reader = PlainThread(name: "test-reader") {
+            let accepted = accept(listener, nil, nil)
+            guard accepted >= 0 else { return }
+            defer { close(accepted) }
+            setTimeout(accepted, seconds: 20)
+            var buffer = [UInt8](repeating: 0, count: 1 << 18)
+            while unsafe recv(accepted, &buffer, buffer.count, 0) > 0 {}
+        }
+        defer { reader?.join() }
+        try from.run {
+            let client = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            defer { close(client) }
+            setTimeout(client, seconds: 20)
+            guard unsafe with(address(text, 5003), { unsafe connect(client, $0, $1) }) == 0 else { return }
+            let bytes = [UInt8](repeating: 0x5a, count: 1 << 17)
+            let end = monotonicNow() + .seconds(600)
+            while !stop.isNow, monotonicNow() < end {
+                let sent = unsafe bytes.withUnsafeBytes { unsafe Glibc.send(client, $0.baseAddress, $0.count, 0) }
+                guard sent > 0 else { return }
+            }
+        }
+    }
+
+    /// Sends datagrams of `size` bytes as fast as they go, to a port that nobody reads. It ends by itself after ten
+    /// minutes.
+    static func flood(from: NetworkNamespace, to text: String, size: Int, until stop: Stop) throws {
+        try from.run {
+            let sender = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+            defer { close(sender) }
+            let bytes = [UInt8](repeating: 0x5a, count: size)
+            let end = monotonicNow() + .seconds(600)
+            while !stop.isNow, monotonicNow() < end {
+                _ = unsafe with(address(text, 5004)) { remote, length in
+                    unsafe bytes.withUnsafeBytes { unsafe sendto(sender, $0.baseAddress, $0.count, 0, remote, length) }
                 }
             }
         }
