@@ -42,12 +42,13 @@ fuzz: ## each parser of foreign bytes, fuzzed: make fuzz SECONDS=600 (default 60
 	@Scripts/bootstrap
 	@Scripts/fuzz $(or $(SECONDS),60)
 
-soak: ## simulators with many more seeds, and 200 crashes: make soak SEEDS=2000
+soak: ## 200 crashes, simulators with many more seeds, an hour of traffic with faults: make soak SEEDS=2000 MINUTES=60
 	@Scripts/bootstrap
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
 	@WEAVE_CRASHES=200 $(TEST) --filter AddressCrashTests
 	@IPAM_SEEDS=$(or $(SEEDS),300) IPAM_OPERATIONS=2000 $(TEST) --filter AllocatorSimulation
 	@WEAVE_SIM_SEEDS=$(or $(SEEDS),200) $(TEST) --filter SimulatorTests
+	@WEAVE_ENDURANCE_MINUTES=$(or $(MINUTES),60) $(TEST) --filter EnduranceTests
 
 lint: ## the house rules alone
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
