@@ -28,10 +28,10 @@ build: ## weaver, weave and all libraries
 examples: ## builds the example programs and runs those that need no root
 	@Scripts/examples
 
-interop: ## against a real 2.8.1 weaver: make interop REFERENCE_WEAVER=/path/to/weaver
+interop: ## against a real 2.8.1 weaver: make interop REFERENCE_WEAVER=/path/to/weaver; LONG=1 adds half an hour
 	@Scripts/bootstrap
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
-	@REFERENCE_WEAVER="$(REFERENCE_WEAVER)" $(TEST) --no-parallel --filter InteropTests
+	@REFERENCE_WEAVER="$(REFERENCE_WEAVER)" WEAVE_LONG="$(LONG)" $(TEST) --no-parallel --filter InteropTests
 
 bench: ## throughput table and Benchmarks/results/latest.json; REFERENCE_WEAVER= adds the reference
 	@Scripts/bootstrap

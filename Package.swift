@@ -130,7 +130,7 @@ let package = Package(
         .testTarget(name: "SimulatorTests", dependencies: ["WeaveCore", "WeaveMesh", "WeaveTestKit"]),
         .testTarget(name: "HouseTests"),
         .testTarget(name: "NetworkLabTests", dependencies: ["WeaveCore", "NetLab"]),
-        .testTarget(name: "InteropTests", dependencies: ["NetLab"]),
+        .testTarget(name: "InteropTests", dependencies: ["WeaveCore", "WeaveMesh", "NetLab"]),
     ]
 )
 

@@ -163,7 +163,7 @@ extension InteropTests {
             defer { pair.cluster.takeDown() }
             try pair.theirs.launch()
             try pair.ours.launch()
-            for round in 1...25 {
+            for round in 1...(InteropTests.isLong ? 100 : 25) {
                 try pair.dialAtOnce()
                 #expect(try pair.ours.isConnected() && pair.theirs.isConnected(), "round \(round)")
                 #expect(
@@ -190,6 +190,22 @@ extension InteropTests {
                         $0.contains("peer names collision") && $0.contains("retry: never")
                     }
                 }, "\(dialler.shown)")
+        }
+
+        @Test("a target without port whose peer has connected to us already is not dialled", arguments: [true, false])
+        func inboundTarget(_ oursDials: Bool) throws {
+            let pair = try MixedPair()
+            defer { pair.cluster.takeDown() }
+            try pair.launch(Pairing(oursDials: oursDials))
+            #expect(try pair.ours.isConnected() && pair.theirs.isConnected())
+            let (dialler, listener) = oursDials ? (pair.ours, pair.theirs) : (pair.theirs, pair.ours)
+            #expect(try listener.connect([dialler.addresses[0]]).status == 0)
+            Thread.sleep(forTimeInterval: 4)
+            let lines = try listener.connections()
+            #expect(lines.count == 1 && lines[0].hasPrefix("<- ") && lines[0].contains(" established "), "\(lines)")
+            #expect(try listener.status("targets") == dialler.addresses[0] + "\n")
+            #expect(!listener.log.contains("attempting connection"), "\(listener.log)")
+            for host in [dialler, listener] { host.expectsOneConnection(each: 1, "with a target that is connected") }
         }
 
         @Test("forget keeps the connection, and connect --replace swaps the targets")

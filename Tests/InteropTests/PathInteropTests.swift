@@ -39,6 +39,60 @@ extension InteropTests {
             #expect(try other.reaches("10.40.0.1", within: 5, size: payload))
         }
 
+        @Test(
+            "of one byte more 2.8.1 says that it drops it, and we carry it in pieces",
+            arguments: [Pairing.all[0], Pairing.all[2]])
+        func oneByteMore(_ pairing: Pairing) throws {
+            let pair = try MixedPair()
+            defer { pair.cluster.takeDown() }
+            try pair.launch(pairing)
+            let (mine, other) = try pair.attachContainers()
+            #expect(try mine.reaches("10.40.0.2"))
+            let largest = (pairing.password == nil ? 65_473 : 65_449) - 28
+            let script = """
+                import socket, sys, time
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                # No DF: it may be cut on the way.
+                s.setsockopt(socket.IPPROTO_IP, 10, 0)
+                if sys.argv[1] == 'hear':
+                    s.bind(('', 7780)); s.settimeout(0.5); heard = set(); end = time.time() + 6
+                    while time.time() < end:
+                        try: heard.add(len(s.recv(70000)))
+                        except OSError: pass
+                    print('heard', *sorted(heard))
+                else:
+                    time.sleep(1.5)
+                    for _ in range(3):
+                        for n in map(int, sys.argv[3:]): s.sendto(bytes(n), (sys.argv[2], 7780)); time.sleep(0.2)
+                """
+            let file = pair.cluster.directory.appendingPathComponent("more.py")
+            try script.write(to: file, atomically: true, encoding: .utf8)
+            // The last is the most that IP can carry.
+            let sizes = [largest, largest + 1, 65_507]
+            for (from, to, arriving) in [(mine, other, sizes), (other, mine, [largest])] {
+                let words = sizes.map(String.init).joined(separator: " ")
+                let output = try LabShell.run(
+                    "sh", "-c",
+                    """
+                    ip netns exec \(to.namespace) python3 \(file.path) hear &
+                    ip netns exec \(from.namespace) python3 \(file.path) send \(to.address ?? "") \(words); wait
+                    """)
+                let heard = "heard " + arriving.map(String.init).joined(separator: " ")
+                #expect(output.contains(heard + "\n"), "\(from === mine ? "ours" : "2.8.1") sends \(sizes): \(output)")
+            }
+            let frame = largest + 28 + 14
+            let text = "Dropping too big frame during forwarding: frame len "
+            #expect(!pair.theirs.log.contains("\(text)\(frame),"), "\(pair.theirs.log)")
+            // It captures no more than 65,535 bytes of a frame.
+            for length in [frame + 1, 65_535] {
+                #expect(pair.theirs.log.contains("\(text)\(length), limit 65507"), "\(pair.theirs.log)")
+            }
+            #expect(!pair.ours.log.contains(text), "\(pair.ours.log)")
+            #expect(try (pair.ours.counter("frames_fragmented") ?? 0) >= 6)
+            #expect(try mine.reaches("10.40.0.2") && other.reaches("10.40.0.1"))
+            for host in pair.hosts { host.expectsOneConnection(each: 1, "after datagrams that are too large") }
+        }
+
         @Test("when a link in the middle takes less, both ends follow and tell their containers")
         func middleLink() throws {
             let cluster = try LabCluster()
