@@ -17,6 +17,7 @@ extension PacketLoop {
     mutating func capture() {
         readFrames()
         guard captured.count > 0 else { return }
+        batchCount += captured.count
         decideCaptured()
         for index in 0..<captured.count {
             let frame = captured[index]

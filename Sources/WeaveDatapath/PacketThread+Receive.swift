@@ -62,6 +62,7 @@ extension PacketLoop {
 
     /// Takes a message apart into the datagrams that the kernel put together.
     private mutating func split(_ index: Int) {
+        batchCount += count
         let message = receiver.incoming[index]
         let length = Int(message.length)
         let size = message.segment_size > 0 ? Int(message.segment_size) : max(length, 1)
