@@ -78,10 +78,17 @@ extension PacketLoop {
     private mutating func decideCaptured() {
         let (now, routes) = (now, routes)
         fabric.macs.withLock { table in
+            var last = -1
             for index in 0..<captured.count {
                 let header = captured[index].header
+                // As for frames off the wire: the next of a run goes the same way.
+                if last >= 0, header.hasSameWay(as: captured[last].header) {
+                    captured[index].action = captured[last].action
+                    continue
+                }
                 let decision = ForwardingDecision.captured(header, routes: routes, table: &table, now: now)
                 captured[index].action = decision.action
+                last = decision.learned.isSettled ? index : -1
                 if decision.learned != .unchanged { reportLearned(decision.learned, header, at: fabric.ourself) }
             }
         }
@@ -97,6 +104,25 @@ extension PacketLoop {
             if peer == fabric.ourself {
                 reports.complain(.foreignSource(header.source, to: header.destination, at: holder))
             }
+        }
+    }
+}
+
+extension FrameHeader {
+    /// Whether two frames from one place, at one time, are decided alike.
+    @inline(__always)
+    func hasSameWay(as other: FrameHeader) -> Bool {
+        source == other.source && destination == other.destination && etherType == other.etherType
+            && carriesRouterControl == other.carriesRouterControl
+    }
+}
+
+extension MACTable.Learned {
+    /// Whether learning the same once more changes nothing and is no news.
+    var isSettled: Bool {
+        switch self {
+        case .unchanged, .new, .moved: true
+        case .held, .invalid: false
         }
     }
 }
