@@ -8,7 +8,7 @@ import WeaveCore
 /// twice as long.
 struct BatchPacing: Sendable {
     /// How long a rest is: what it adds at most to the way of a frame.
-    static let rest: Duration = .microseconds(50)
+    static let rest: Duration = .microseconds(100)
     /// How many batches are judged together.
     static let window = 16
     /// With less time than this from batch to batch, in the mean of a window, rests begin.

@@ -32,12 +32,12 @@ struct BatchPacingTests {
         var time = MonotonicTime.zero
         let first = rests(&pacing, batches: BatchPacing.window - 1, of: 1, every: .microseconds(10), from: &time)
         #expect(first == 0)
-        let gathering = rests(&pacing, batches: 200, of: 6, every: .microseconds(60), from: &time)
+        let gathering = rests(&pacing, batches: 200, of: 6, every: .microseconds(110), from: &time)
         #expect(gathering == 200)
         // A large batch has more waiting behind it.
-        let large = rests(&pacing, batches: 1, of: BatchPacing.largeBatch, every: .microseconds(60), from: &time)
+        let large = rests(&pacing, batches: 1, of: BatchPacing.largeBatch, every: .microseconds(110), from: &time)
         #expect(large == 0 && pacing.isResting)
-        let single = rests(&pacing, batches: 3 * BatchPacing.window, of: 1, every: .microseconds(60), from: &time)
+        let single = rests(&pacing, batches: 3 * BatchPacing.window, of: 1, every: .microseconds(110), from: &time)
         #expect(single < 2 * BatchPacing.window)
         #expect(!pacing.isResting)
     }
@@ -50,7 +50,7 @@ struct BatchPacingTests {
         let batches = 100_000
         for _ in 0..<batches {
             // As long as there are no rests an answer comes soon; with one it comes after it.
-            time = time + (pacing.isResting ? .microseconds(70) : .microseconds(20))
+            time = time + (pacing.isResting ? BatchPacing.rest : .zero) + .microseconds(20)
             if pacing.note(1, now: time) { rested += 1 }
         }
         #expect(rested > 0)
