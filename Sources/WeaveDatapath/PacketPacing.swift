@@ -18,6 +18,10 @@ struct BatchPacing: Sendable {
     /// Rests go on while a batch has so many in the mean.
     static let worthwhileBatch = 3
 
+    /// Only a stream of small frames gains by rests: one with at most so many bytes in a batch, in the mean, begins them.
+    static let smallBatch = 4096
+    /// With more than this, in the mean, they end: super-frames are gathered already.
+    static let bulkyBatch = 32_768
     /// So many windows, at most, pass before rests are tried again.
     static let longestHoldOff = 256
 
@@ -25,6 +29,7 @@ struct BatchPacing: Sendable {
     private(set) var isResting = false
     private var batches = 0
     private var carried = 0
+    private var carriedBytes = 0
     private var windowStart = MonotonicTime.zero
     /// How many windows pass before the next try, and how many after it if it fails.
     private var holdOff = 0
@@ -34,19 +39,22 @@ struct BatchPacing: Sendable {
     ///
     /// - Parameters:
     ///   - count: how many frames and messages it had.
+    ///   - bytes: how long they were together.
     ///   - now: when it began.
     /// - Returns: whether to rest before the next one.
-    mutating func note(_ count: Int, now: MonotonicTime) -> Bool {
+    mutating func note(_ count: Int, bytes: Int, now: MonotonicTime) -> Bool {
         if batches == 0 { windowStart = now }
         batches += 1
         carried += count
+        carriedBytes += bytes
         if batches == Self.window { judge(now) }
         return isResting && count < Self.largeBatch
     }
 
     private mutating func judge(_ now: MonotonicTime) {
         if isResting {
-            isResting = carried >= Self.worthwhileBatch * Self.window
+            isResting =
+                carried >= Self.worthwhileBatch * Self.window && carriedBytes <= Self.bulkyBatch * Self.window
             if isResting {
                 nextHoldOff = 1
             } else {
@@ -57,9 +65,11 @@ struct BatchPacing: Sendable {
             holdOff -= 1
         } else {
             let isBrief = now - windowStart < Self.shortInterval * (Self.window - 1)
-            isResting = isBrief && carried < Self.largeBatch * Self.window
+            isResting =
+                isBrief && carried < Self.largeBatch * Self.window && carriedBytes <= Self.smallBatch * Self.window
         }
         batches = 0
         carried = 0
+        carriedBytes = 0
     }
 }

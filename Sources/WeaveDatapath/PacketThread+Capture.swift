@@ -60,6 +60,7 @@ extension PacketLoop {
             guard length > 0 else { return }
             counts.add(.framesCaptured)
             counts.add(.bytesCaptured, length - headerLength)
+            batchBytes += length - headerLength
             let frame = unsafe UnsafeRawBufferPointer(place)[headerLength..<max(length, headerLength)]
             guard let header = unsafe FrameHeader(UnsafeRawBufferPointer(rebasing: frame)) else {
                 counts.add(FrameDrop.malformed)

@@ -75,6 +75,7 @@ extension PacketLoop {
         let size = message.segment_size > 0 ? Int(message.segment_size) : max(length, 1)
         let base = index * PacketReceiver.stride
         counts.add(.bytesReceived, length)
+        batchBytes += length
         if message.truncated != 0 { return counts.add(.truncatedDatagrams) }
         var tally = LinkTally()
         var offset = 0

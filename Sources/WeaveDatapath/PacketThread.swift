@@ -60,8 +60,9 @@ struct PacketThreadSetup: Sendable {
     var floods: [PeerName: [Int]] = [:]
     var output: PacketOutput
     var now = MonotonicTime.zero
-    /// How many frames and messages the batch had so far.
+    /// How many frames and messages the batch had so far, and how many bytes.
     var batchCount = 0
+    var batchBytes = 0
     private var pacing = BatchPacing()
 
     let captureSlab = PacketSlab(capacity: PacketLoop.captureLength + TAPDevice.maximumFrameLength + 4096)
@@ -108,6 +109,7 @@ struct PacketThreadSetup: Sendable {
             if count < 0, count != -EINTR { break }
             now = monotonicNow()
             batchCount = 0
+            batchBytes = 0
             reports.now = now
             refresh()
             for index in 0..<max(Int(count), 0) {
@@ -117,7 +119,7 @@ struct PacketThreadSetup: Sendable {
             output.flush()
             reports.post()
             setup.counts.publish()
-            if pacing.note(batchCount, now: now) { rest() }
+            if pacing.note(batchCount, bytes: batchBytes, now: now) { rest() }
         }
     }
 
