@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -301,5 +302,7 @@ int weave_poller_wait(int poller, struct weave_ready *ready) {
 }
 
 int weave_wakeup_create(void) { return result(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)); }
+
+void weave_sharpen_timers(void) { prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL); }
 
 void weave_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

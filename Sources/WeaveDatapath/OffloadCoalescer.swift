@@ -378,17 +378,21 @@ struct FlowForm: BitwiseCopyable {
     }
 
     /// Whether the checksums of the IPv4 header and of the transport are right.
+    @inline(__always)
     func hasValidChecksums(_ frame: UnsafeRawBufferPointer) -> Bool {
-        var sum = unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[transport..<end]))
-        if isIPv6 {
-            sum &+= unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[22..<54]))
-        } else {
-            let ip = unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[14..<34]))
-            guard OffloadChecksum.fold(ip) == 0xffff else { return false }
-            sum &+= unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[26..<34]))
-        }
-        sum &+= OffloadChecksum.word(end - transport)
+        var sum = OffloadChecksum.word(end - transport)
         sum &+= OffloadChecksum.word(Int(isTCP ? IPProtocol.tcp : IPProtocol.udp))
+        if isIPv6 {
+            for offset in stride(from: 22, to: 54, by: 8) { sum &+= unsafe OffloadChecksum.words(frame, offset) }
+        } else {
+            // The addresses are the last eight of 20 bytes.
+            let addresses = unsafe OffloadChecksum.words(frame, 26)
+            let first = unsafe OffloadChecksum.words(frame, 14)
+            let rest = unsafe UInt64(frame.loadUnaligned(fromByteOffset: 22, as: UInt32.self))
+            guard OffloadChecksum.fold(first &+ rest &+ addresses) == 0xffff else { return false }
+            sum &+= addresses
+        }
+        sum &+= unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[transport..<end]))
         return OffloadChecksum.fold(sum) == 0xffff
     }
 }

@@ -9,8 +9,10 @@ struct FrameSegmenter {
     private let segmentSize: Int
     private let isIPv6: Bool
     private let isTCP: Bool
-    /// The addresses and the protocol of the pseudo header.
-    private let pseudoSum: UInt64
+    /// The sums of what all frames have in common: of the IPv4 header, and of the transport header with the addresses
+    /// and the protocol of the pseudo header. Headers just written are not read again: that would wait for the stores.
+    private let ipSum: UInt64
+    private let transportSum: UInt64
     private var position: Int
     private var index = 0
 
@@ -57,7 +59,24 @@ struct FrameSegmenter {
         unsafe segmentSize = Int(offload.segmentSize)
         unsafe self.isIPv6 = isIPv6
         unsafe self.isTCP = isTCP
-        unsafe pseudoSum = pseudo
+        // What differs is taken out again. Each field counts once or, as the upper half of a word, 65536 times, which is
+        // the same to the checksum and never less than what is taken out.
+        let header = unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[transport..<end]))
+        let own =
+            isTCP
+            ? unsafe UInt64(Self.raw32(frame, transport + 4)) &+ UInt64(Self.raw16(frame, transport + 12))
+                &+ UInt64(Self.raw16(frame, transport + 16))
+            : unsafe UInt64(Self.raw16(frame, transport + 4)) &+ UInt64(Self.raw16(frame, transport + 6))
+        unsafe transportSum = pseudo &+ header &- own
+        if isIPv6 {
+            unsafe ipSum = 0
+        } else {
+            let all = unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: frame[ip..<transport]))
+            let own =
+                unsafe UInt64(Self.raw16(frame, ip + 2)) &+ UInt64(Self.raw16(frame, ip + 4))
+                &+ UInt64(Self.raw16(frame, ip + 10))
+            unsafe ipSum = all &- own
+        }
         unsafe position = end
     }
 
@@ -80,22 +99,23 @@ struct FrameSegmenter {
             to: UnsafeMutableRawBufferPointer(rebasing: place[headerEnd..<length]))
         let start = unsafe transport
         unsafe writeIPHeader(place, length: length)
+        sum &+= unsafe transportSum &+ OffloadChecksum.word(length - start)
         let checksumPlace: Int
         if unsafe isTCP {
             let offset = unsafe UInt32(truncatingIfNeeded: position - headerEnd)
-            unsafe FrameBytes.store32(FrameBytes.load32(frame, start + 4) &+ offset, place, start + 4)
-            var flags = unsafe FrameBytes.load8(frame, start + 13)
-            if !isFirst { flags &= ~TransportHeader.congestionWindowReduced }
-            if !isLast { flags &= ~(TransportHeader.finish | TransportHeader.push) }
-            unsafe place.storeBytes(of: flags, toByteOffset: start + 13, as: UInt8.self)
+            let sequence = unsafe (FrameBytes.load32(frame, start + 4) &+ offset).bigEndian
+            unsafe place.storeBytes(of: sequence, toByteOffset: start + 4, as: UInt32.self)
+            var flags = unsafe FrameBytes.load16(frame, start + 12)
+            if !isFirst { flags &= ~UInt16(TransportHeader.congestionWindowReduced) }
+            if !isLast { flags &= ~UInt16(TransportHeader.finish | TransportHeader.push) }
+            unsafe FrameBytes.store16(flags, place, start + 12)
+            sum &+= UInt64(sequence) &+ UInt64(flags.bigEndian)
             checksumPlace = start + 16
         } else {
             unsafe FrameBytes.store16(UInt16(truncatingIfNeeded: length - start), place, start + 4)
+            sum &+= OffloadChecksum.word(length - start)
             checksumPlace = start + 6
         }
-        unsafe place.storeBytes(of: 0, toByteOffset: checksumPlace, as: UInt16.self)
-        sum &+= unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: place[start..<headerEnd]))
-        sum &+= unsafe pseudoSum &+ OffloadChecksum.word(length - start)
         let checksum = ~OffloadChecksum.fold(sum)
         // UDP means by zero that there is no checksum; the other zero is as good.
         let stored = unsafe checksum == 0 && !isTCP ? 0xffff : checksum
@@ -110,12 +130,22 @@ struct FrameSegmenter {
             unsafe FrameBytes.store16(UInt16(truncatingIfNeeded: length - start - 40), place, start + 4)
             return
         }
-        unsafe FrameBytes.store16(UInt16(truncatingIfNeeded: length - start), place, start + 2)
+        let total = OffloadChecksum.word(length - start)
         let identification = unsafe FrameBytes.load16(frame, start + 4) &+ UInt16(truncatingIfNeeded: index)
+        let sum = unsafe ipSum &+ total &+ UInt64(identification.bigEndian)
+        unsafe FrameBytes.store16(UInt16(truncatingIfNeeded: length - start), place, start + 2)
         unsafe FrameBytes.store16(identification, place, start + 4)
-        unsafe place.storeBytes(of: 0, toByteOffset: start + 10, as: UInt16.self)
-        let sum = unsafe OffloadChecksum.sum(UnsafeRawBufferPointer(rebasing: place[start..<transport]))
         unsafe place.storeBytes(of: ~OffloadChecksum.fold(sum), toByteOffset: start + 10, as: UInt16.self)
+    }
+
+    @inline(__always)
+    private static func raw16(_ bytes: UnsafeRawBufferPointer, _ offset: Int) -> UInt16 {
+        unsafe bytes.loadUnaligned(fromByteOffset: offset, as: UInt16.self)
+    }
+
+    @inline(__always)
+    private static func raw32(_ bytes: UnsafeRawBufferPointer, _ offset: Int) -> UInt32 {
+        unsafe bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
     }
 
     /// Where the IP header begins: behind the Ethernet header and at most two tags.

@@ -17,6 +17,7 @@ extension PacketLoop {
     mutating func capture() {
         readFrames()
         guard captured.count > 0 else { return }
+        batchCount += captured.count
         decideCaptured()
         for index in 0..<captured.count {
             let frame = captured[index]
@@ -59,6 +60,7 @@ extension PacketLoop {
             guard length > 0 else { return }
             counts.add(.framesCaptured)
             counts.add(.bytesCaptured, length - headerLength)
+            batchBytes += length - headerLength
             let frame = unsafe UnsafeRawBufferPointer(place)[headerLength..<max(length, headerLength)]
             guard let header = unsafe FrameHeader(UnsafeRawBufferPointer(rebasing: frame)) else {
                 counts.add(FrameDrop.malformed)
@@ -77,10 +79,17 @@ extension PacketLoop {
     private mutating func decideCaptured() {
         let (now, routes) = (now, routes)
         fabric.macs.withLock { table in
+            var last = -1
             for index in 0..<captured.count {
                 let header = captured[index].header
+                // As for frames off the wire: the next of a run goes the same way.
+                if last >= 0, header.hasSameWay(as: captured[last].header) {
+                    captured[index].action = captured[last].action
+                    continue
+                }
                 let decision = ForwardingDecision.captured(header, routes: routes, table: &table, now: now)
                 captured[index].action = decision.action
+                last = decision.learned.isSettled ? index : -1
                 if decision.learned != .unchanged { reportLearned(decision.learned, header, at: fabric.ourself) }
             }
         }
@@ -96,6 +105,25 @@ extension PacketLoop {
             if peer == fabric.ourself {
                 reports.complain(.foreignSource(header.source, to: header.destination, at: holder))
             }
+        }
+    }
+}
+
+extension FrameHeader {
+    /// Whether two frames from one place, at one time, are decided alike.
+    @inline(__always)
+    func hasSameWay(as other: FrameHeader) -> Bool {
+        source == other.source && destination == other.destination && etherType == other.etherType
+            && carriesRouterControl == other.carriesRouterControl
+    }
+}
+
+extension MACTable.Learned {
+    /// Whether learning the same once more changes nothing and is no news.
+    var isSettled: Bool {
+        switch self {
+        case .unchanged, .new, .moved: true
+        case .held, .invalid: false
         }
     }
 }

@@ -47,6 +47,13 @@ struct ReceivedFrame {
     var destination: PeerName
     var header: FrameHeader
     var action: OverlayDecision
+
+    /// Whether another frame of the batch leads to the same decision as this one.
+    @inline(__always)
+    func hasSameWay(as other: ReceivedFrame) -> Bool {
+        entry == other.entry && source == other.source && destination == other.destination
+            && header.hasSameWay(as: other.header)
+    }
 }
 
 extension PacketLoop {
@@ -55,6 +62,7 @@ extension PacketLoop {
         counts.add(.receiveCalls)
         let count = receiver.receive(descriptor)
         guard count > 0 else { return }
+        batchCount += count
         for index in 0..<count { split(index) }
         carryReceived()
         injection.flush()
@@ -67,17 +75,37 @@ extension PacketLoop {
         let size = message.segment_size > 0 ? Int(message.segment_size) : max(length, 1)
         let base = index * PacketReceiver.stride
         counts.add(.bytesReceived, length)
+        batchBytes += length
         if message.truncated != 0 { return counts.add(.truncatedDatagrams) }
+        var tally = LinkTally()
         var offset = 0
         repeat {
             let part = min(size, length - offset)
             counts.add(.datagramsReceived)
-            open(base + offset, part, message: index)
+            open(base + offset, part, message: index, tally: &tally)
             offset += part
         } while offset < length
+        settle(&tally)
     }
 
-    private mutating func open(_ offset: Int, _ length: Int, message: Int) {
+    /// What one link carried of a message: added to the counts that threads share once, not for each datagram.
+    private struct LinkTally {
+        var entry = -1
+        var datagrams: UInt64 = 0
+        var bytes: UInt64 = 0
+    }
+
+    private func settle(_ tally: inout LinkTally) {
+        guard tally.entry >= 0 else { return }
+        let done = tally
+        unsafe snapshot.entry(done.entry).pointee.withLink {
+            $0.datagramsReceived.wrappingAdd(done.datagrams, ordering: .relaxed)
+            $0.bytesReceived.wrappingAdd(done.bytes, ordering: .relaxed)
+        }
+        tally = LinkTally()
+    }
+
+    private mutating func open(_ offset: Int, _ length: Int, message: Int, tally: inout LinkTally) {
         guard length >= SleeveLayout.senderNameLength else {
             counts.add(.shortDatagrams)
             return reports.complain(.short(from: origin(message)))
@@ -94,10 +122,12 @@ extension PacketLoop {
             counts.add(.undecryptable)
             return damaged(index, message, failure.errorText ?? "")
         }
-        unsafe entry.pointee.withLink {
-            $0.datagramsReceived.wrappingAdd(1, ordering: .relaxed)
-            $0.bytesReceived.wrappingAdd(UInt64(length), ordering: .relaxed)
+        if tally.entry != index {
+            settle(&tally)
+            tally.entry = index
         }
+        tally.datagrams &+= 1
+        tally.bytes &+= UInt64(truncatingIfNeeded: length)
         unsafe readRecords(packet, offset, headerLength: entry.pointee.headerLength, entry: index, message: message)
     }
 
@@ -179,13 +209,20 @@ extension PacketLoop {
     private mutating func decideReceived() {
         let (now, routes) = (now, routes)
         fabric.macs.withLock { table in
+            var last = -1
             for index in 0..<received.count {
                 let frame = received[index]
+                // Frames of one flow come in runs: what was decided for one goes for the next.
+                if last >= 0, frame.hasSameWay(as: received[last]) {
+                    received[index].action = received[last].action
+                    continue
+                }
                 let neighbour = unsafe snapshot.entry(Int(frame.entry)).pointee.name
                 let decision = ForwardingDecision.received(
                     frame.header, source: frame.source, destination: frame.destination, from: neighbour,
                     routes: routes, table: &table, now: now)
                 received[index].action = decision.action
+                last = decision.learned.isSettled ? index : -1
                 if decision.learned != .unchanged { reportLearned(decision.learned, frame.header, at: frame.source) }
             }
         }

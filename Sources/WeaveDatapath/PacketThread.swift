@@ -60,6 +60,10 @@ struct PacketThreadSetup: Sendable {
     var floods: [PeerName: [Int]] = [:]
     var output: PacketOutput
     var now = MonotonicTime.zero
+    /// How many frames and messages the batch had so far, and how many bytes.
+    var batchCount = 0
+    var batchBytes = 0
+    private var pacing = BatchPacing()
 
     let captureSlab = PacketSlab(capacity: PacketLoop.captureLength + TAPDevice.maximumFrameLength + 4096)
     var captured = PacketList<CapturedFrame>(capacity: PacketLoop.captureBatch)
@@ -99,10 +103,13 @@ struct PacketThreadSetup: Sendable {
     mutating func run() {
         output.adopt(snapshot)
         let ready = PacketList<weave_ready>(capacity: Int(WEAVE_POLLER_BATCH.rawValue))
+        weave_sharpen_timers()
         while !fabric.isStopping.load(ordering: .relaxed) {
             let count = unsafe weave_poller_wait(poller.descriptor, ready.pointer)
             if count < 0, count != -EINTR { break }
             now = monotonicNow()
+            batchCount = 0
+            batchBytes = 0
             reports.now = now
             refresh()
             for index in 0..<max(Int(count), 0) {
@@ -112,7 +119,13 @@ struct PacketThreadSetup: Sendable {
             output.flush()
             reports.post()
             setup.counts.publish()
+            if pacing.note(batchCount, bytes: batchBytes, now: now) { rest() }
         }
+    }
+
+    private func rest() {
+        var time = timespec(tv_sec: 0, tv_nsec: Int(BatchPacing.rest.wholeNanoseconds))
+        _ = unsafe nanosleep(&time, nil)
     }
 
     private mutating func handle(_ tag: UInt32, failed: Bool) {

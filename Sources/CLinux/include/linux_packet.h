@@ -95,6 +95,8 @@ enum weave_poller_limit { WEAVE_POLLER_BATCH = 8 };
 int weave_poller_wait(int poller, struct weave_ready *ready);
 // An event descriptor.
 int weave_wakeup_create(void);
+// Lets the calling thread's rests end within a microsecond of their time.
+void weave_sharpen_timers(void);
 // Names the calling thread for tools; at most 15 bytes count.
 void weave_name_thread(const char *name);
 
