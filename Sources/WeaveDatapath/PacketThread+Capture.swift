@@ -13,9 +13,9 @@ struct CapturedFrame {
 }
 
 extension PacketLoop {
-    /// Reads what the local device has, up to a batch, and sends it on its way.
-    mutating func capture() {
-        readFrames()
+    /// Reads what a queue of the local device has, up to a batch, and sends it on its way.
+    mutating func capture(_ queue: Int32) {
+        readFrames(queue)
         guard captured.count > 0 else { return }
         batchCount += captured.count
         decideCaptured()
@@ -51,12 +51,12 @@ extension PacketLoop {
         captured.removeAll()
     }
 
-    private mutating func readFrames() {
+    private mutating func readFrames(_ queue: Int32) {
         let headerLength = setup.hasHeader ? TAPDevice.headerLength : 0
         var offset = 0
         while !captured.isFull, offset < Self.captureLength {
             let place = unsafe captureSlab.slice(offset, TAPDevice.maximumFrameLength)
-            let length = unsafe read(setup.capture, place.baseAddress, place.count)
+            let length = unsafe read(queue, place.baseAddress, place.count)
             guard length > 0 else { return }
             counts.add(.framesCaptured)
             counts.add(.bytesCaptured, length - headerLength)

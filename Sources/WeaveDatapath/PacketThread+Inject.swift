@@ -4,12 +4,14 @@ import WeaveCore
 /// Frames on their way to the local device: those of a batch are merged into super-frames where they can be, and each
 /// is written in one call.
 @safe struct Injection: ~Copyable {
-    private let descriptor: Int32
+    private let lanes: DeviceLanes
+    private let hasHeader: Bool
     private let counts: PacketCounts
     private var coalescer: FrameCoalescer
 
     init(setup: PacketThreadSetup, counts: PacketCounts) {
-        descriptor = setup.inject
+        lanes = setup.lanes
+        hasHeader = setup.hasHeader
         self.counts = counts
         coalescer = FrameCoalescer(
             capacity: PacketLoop.recordBatch, hasHeader: setup.hasHeader, tcp: setup.coalescesTCP,
@@ -26,8 +28,10 @@ import WeaveCore
     /// Writes what is waiting.
     mutating func flush() {
         guard !coalescer.isEmpty else { return }
-        let (descriptor, counts) = (descriptor, counts)
+        let (lanes, counts, first) = (lanes.descriptors, counts, hasHeader ? 1 : 0)
         unsafe coalescer.flush { parts, frames, length in
+            let frame = unsafe UnsafeRawBufferPointer(start: parts[first].iov_base, count: parts[first].iov_len)
+            let descriptor = unsafe lanes[DeviceLanes.lane(of: frame, among: lanes.count)]
             let written = unsafe writev(descriptor, parts.baseAddress, Int32(truncatingIfNeeded: parts.count))
             guard written >= 0 else { return counts.add(.injectErrors) }
             counts.add(.framesInjected)

@@ -24,10 +24,10 @@ final class PacketFabric: Sendable {
 struct PacketThreadSetup: Sendable {
     var index: Int
     var threads: Int
-    /// The queue that this thread reads; -1 when the device has fewer queues than there are threads.
-    var capture: Int32
-    /// The queue that this thread writes.
-    var inject: Int32
+    /// The queues that this thread writes, and reads unless they are another's.
+    var lanes: DeviceLanes
+    /// Whether this thread reads the device; not when the device has fewer queues than there are threads.
+    var captures: Bool
     var hasHeader: Bool
     var coalescesTCP: Bool
     var coalescesUDP: Bool
@@ -64,6 +64,7 @@ struct PacketThreadSetup: Sendable {
     var batchCount = 0
     var batchBytes = 0
     private var pacing = BatchPacing()
+    private var hasLostDevice = false
 
     let captureSlab = PacketSlab(capacity: PacketLoop.captureLength + TAPDevice.maximumFrameLength + 4096)
     var captured = PacketList<CapturedFrame>(capacity: PacketLoop.captureBatch)
@@ -89,14 +90,19 @@ struct PacketThreadSetup: Sendable {
         for (descriptor, tag) in Self.watched(setup) { poller.add(descriptor, tag) }
     }
 
-    private enum Tag { static let wakeup: UInt32 = 1, capture: UInt32 = 2, receiving: UInt32 = 3, whole: UInt32 = 4 }
+    private enum Tag {
+        static let wakeup: UInt32 = 1, receiving: UInt32 = 2, whole: UInt32 = 3
+        /// The first lane of the device; the others follow.
+        static let capture: UInt32 = 4
+    }
 
     private static func watched(_ setup: PacketThreadSetup) -> [(Int32, UInt32)] {
-        [
-            (setup.wakeup.descriptor, Tag.wakeup), (setup.capture, Tag.capture),
-            (setup.sockets.receiving, Tag.receiving), (setup.sockets.dontFragment, Tag.whole),
+        let lanes = setup.captures ? setup.lanes.descriptors : []
+        let others = [
+            (setup.wakeup.descriptor, Tag.wakeup), (setup.sockets.receiving, Tag.receiving),
+            (setup.sockets.dontFragment, Tag.whole),
         ]
-        .filter { $0.0 >= 0 }
+        return others.filter { $0.0 >= 0 } + lanes.enumerated().map { ($1, Tag.capture + UInt32($0)) }
     }
 
     /// Runs until the fabric stops.
@@ -131,22 +137,24 @@ struct PacketThreadSetup: Sendable {
     private mutating func handle(_ tag: UInt32, failed: Bool) {
         switch tag {
         case Tag.wakeup: wakeup.clear()
-        case Tag.capture:
-            if failed { giveUpDevice() } else { capture() }
         case Tag.receiving:
             if failed { drainErrors(setup.sockets.receiving) }
             receive(setup.sockets.receiving)
-        default:
+        case Tag.whole:
             if failed { drainErrors(setup.sockets.dontFragment) }
             // Only without steering does anything arrive here.
             receive(setup.sockets.dontFragment)
+        default:
+            if failed { giveUpDevice() } else { capture(setup.lanes.descriptors[Int(tag - Tag.capture)]) }
         }
     }
 
     /// The device is gone; waiting for it would end at once, for ever.
     @inline(never)
-    private func giveUpDevice() {
-        poller.remove(setup.capture)
+    private mutating func giveUpDevice() {
+        guard !hasLostDevice else { return }
+        hasLostDevice = true
+        for lane in setup.lanes.descriptors { poller.remove(lane) }
         reports.add(.deviceLost)
     }
 

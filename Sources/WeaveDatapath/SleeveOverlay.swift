@@ -143,7 +143,9 @@ final class SleeveResources: Sendable {
         do {
             device =
                 switch configuration.device {
-                case .name(let name): try TAPDevice(name: name, queues: threads, useHeader: offloads.superFrames)
+                case .name(let name):
+                    try TAPDevice(
+                        name: name, queues: threads * DeviceLanes.count, useHeader: offloads.superFrames)
                 case .descriptor(let descriptor): try TAPDevice(descriptor: descriptor)
                 }
             sockets = try Self.sockets(configuration, threads: threads)
@@ -174,11 +176,12 @@ final class SleeveResources: Sendable {
     func setup(
         _ index: Int, configuration: SleeveConfiguration, wakeup: Wakeup, counts: SharedCounts
     ) -> PacketThreadSetup {
-        let queues = device.descriptors
+        let threads = sockets.pairs.count
         return PacketThreadSetup(
-            index: index, threads: sockets.pairs.count, capture: index < queues.count ? queues[index] : -1,
-            inject: queues[index % queues.count], hasHeader: device.hasHeader, coalescesTCP: device.hasTCPOffload,
-            coalescesUDP: device.hasUDPOffload, sockets: sockets.pairs[index],
+            index: index, threads: threads,
+            lanes: DeviceLanes(of: device.descriptors, index: index, threads: threads),
+            captures: index < device.descriptors.count, hasHeader: device.hasHeader,
+            coalescesTCP: device.hasTCPOffload, coalescesUDP: device.hasUDPOffload, sockets: sockets.pairs[index],
             usesSegmentation: configuration.offloads.segmentedSends, wakeup: wakeup, counts: counts)
     }
 

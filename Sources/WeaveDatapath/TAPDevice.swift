@@ -8,7 +8,7 @@ public struct TAPDeviceError: Error, Sendable, Equatable, CustomStringConvertibl
     public let description: String
 }
 
-/// A TAP device, open: one queue for each thread when the device has several. Frames are read and written whole,
+/// A TAP device, open: as many queues as are asked for when the device can have several. Frames are read and written whole,
 /// behind the kernel's offload header when `hasHeader`.
 struct TAPDevice: ~Copyable {
     /// The offload header (`virtio_net_hdr`) before each frame.
