@@ -41,17 +41,23 @@ enum PacketTransfer {
         return Array(bytes.prefix(count))
     }
 
+    private static func listener(
+        in namespace: NetworkNamespace, address text: String, port: UInt16
+    ) throws -> Int32 {
+        try namespace.run { () -> Int32 in
+            let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            setTimeout(listener, seconds: 20)
+            _ = unsafe with(address(text, port)) { unsafe bind(listener, $0, $1) }
+            listen(listener, 1)
+            return listener
+        }
+    }
+
     /// Sends seeded bytes over TCP and returns whether exactly they arrived.
     static func tcp(
         from: NetworkNamespace, to: NetworkNamespace, address text: String, count: Int, seed: UInt64
     ) throws -> Bool {
-        let listener = try to.run { () -> Int32 in
-            let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            setTimeout(listener, seconds: 20)
-            _ = unsafe with(address(text, 5001)) { unsafe bind(listener, $0, $1) }
-            listen(listener, 1)
-            return listener
-        }
+        let listener = try listener(in: to, address: text, port: 5001)
         defer { close(listener) }
         let bytes = pattern(count, seed: seed)
         let sender = PlainThread(name: "test-sender") {
@@ -139,13 +145,7 @@ enum PacketTransfer {
 
     /// Sends bytes over TCP as fast as they go, to a reader that drops them. It ends by itself after ten minutes.
     static func stream(from: NetworkNamespace, to: NetworkNamespace, address text: String, until stop: Stop) throws {
-        let listener = try to.run { () -> Int32 in
-            let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-            setTimeout(listener, seconds: 20)
-            _ = unsafe with(address(text, 5003)) { unsafe bind(listener, $0, $1) }
-            listen(listener, 1)
-            return listener
-        }
+        let listener = try listener(in: to, address: text, port: 5003)
         defer { close(listener) }
         let reader = PlainThread(name: "test-reader") {
             let accepted = accept(listener, nil, nil)
