@@ -144,6 +144,8 @@ let strict: [SwiftSetting] = [
 let warningsAreErrors: [SwiftSetting] =
     Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
 
-for target in package.targets where target.type != .system && !target.name.hasPrefix("C") {
+let inC: Set = ["CLinux", "CAllocationWatch"]
+
+for target in package.targets where target.type != .system && !inC.contains(target.name) {
     target.swiftSettings = (target.swiftSettings ?? []) + strict + warningsAreErrors
 }

@@ -4,7 +4,8 @@ import WeaveCore
 ///
 /// A packet thread reads each of its lanes for a batch in turn. So a flow that has a megabyte waiting delays only those
 /// that share its lane, and an echo or a short answer comes by. The kernel puts a flow into the lane on which its other
-/// direction was written last; what is written to which lane is thus ours to say, and nothing of a flow is reordered.
+/// direction was written last, so that what we write to which lane decides. Only the first frames of a flow, before
+/// anything of it was written, come by a lane of the kernel's choice, and may be overtaken once.
 struct DeviceLanes: Sendable {
     /// How many lanes a thread has where the device has several queues.
     static let count = 8
@@ -48,7 +49,7 @@ struct DeviceLanes: Sendable {
             let first = unsafe FrameBytes.load8(frame, 14)
             proto = unsafe FrameBytes.load8(frame, 23)
             key = unsafe FrameBytes.load32(frame, 26) ^ FrameBytes.load32(frame, 30)
-            // Only the first fragment has ports, and all are to go one way.
+            // Only the first fragment has ports, and all fragments are to go one way.
             let isFragment = unsafe FrameBytes.load16(frame, 20) & 0x3fff != 0
             transport = isFragment ? .max : 14 + Int(first & 0x0f) * 4
         case EtherType.ipv6:
