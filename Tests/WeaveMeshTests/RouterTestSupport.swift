@@ -10,15 +10,22 @@ import WeaveCrypto
 
 /// Routers of one test, each on a loopback address of its own, and all on one port so that they can find each other.
 ///
-/// Every test picks its network and port at random, so tests can run side by side.
+/// Every test picks its network at random and has a port of its own, so tests can run side by side.
 actor TestMesh {
+    /// The port of the last mesh. Below the range from which the system takes ports for connections: with one of those,
+    /// a router that listens on all addresses could find it in use.
+    private static let lastPort = Locked(UInt16.random(in: 10_000...30_000))
+
     let port: UInt16
     private let network: UInt32
     private var runs: [PeerName: Task<Void, any Error>] = [:]
     private(set) var routers: [Int: MeshRouter] = [:]
 
     init() {
-        port = UInt16.random(in: 20000...60000)
+        port = Self.lastPort.change {
+            $0 += 1
+            return $0
+        }
         network = 127 << 24 | UInt32.random(in: 1...254) << 16 | UInt32.random(in: 1...254) << 8
     }
 
@@ -43,10 +50,13 @@ actor TestMesh {
 
     func run(_ index: Int) async throws {
         guard let router = routers[index] else { return }
-        runs[testName(index)] = Task { try await router.run() }
+        let run = Task { try await router.run() }
+        runs[testName(index)] = run
         // Until it listens, others could be refused.
-        while await router.stage == .idle { await Task.yield() }
-        try await eventually("router \(index) listens") { await router.isListening }
+        try await eventually("router \(index) listens") {
+            if await router.stage == .stopped { try await run.value }
+            return await router.isListening
+        }
     }
 
     func start(_ index: Int, _ configuration: MeshConfiguration? = nil) async throws -> MeshRouter {
@@ -182,5 +192,6 @@ final class Locked<Value: Sendable>: @unchecked Sendable {
     init(_ value: Value) { stored = value }
 
     var value: Value { lock.withLock { stored } }
-    func change(_ body: (inout Value) -> Void) { lock.withLock { body(&stored) } }
+    @discardableResult
+    func change<Result>(_ body: (inout Value) -> Result) -> Result { lock.withLock { body(&stored) } }
 }

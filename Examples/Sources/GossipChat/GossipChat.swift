@@ -102,7 +102,7 @@ struct GossipChat {
 
     /// Three peers in a row, encrypted: the ends reach each other through the middle.
     static func demo() async throws {
-        let port = UInt16.random(in: 20000...60000)
+        let port = UInt16.random(in: 10_000...30_000)
         let nicknames = ["ada", "ben", "cy"]
         var meshes: [MeshRouter] = []
         var rooms: [any GossipChannel] = []

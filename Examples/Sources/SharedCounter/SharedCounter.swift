@@ -58,7 +58,7 @@ struct SharedCounter {
 
     /// Four peers, each on a loopback address of its own. The last three know only the first; they find each other.
     static func demo() async throws {
-        let port = UInt16.random(in: 20000...60000)
+        let port = UInt16.random(in: 10_000...30_000)
         let names = (1...4).map { PeerName(truncating: 0x0200_0000_0000 | UInt64($0)) }
         var meshes: [MeshRouter] = []
         var counters: [Replica<GrowOnlyCounter>] = []
