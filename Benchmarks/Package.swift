@@ -5,9 +5,11 @@ let package = Package(
     name: "weavenet-benchmarks",
     dependencies: [.package(name: "weavenet", path: "..")],
     targets: [
+        .target(name: "CDatagrams"),
         .executableTarget(
             name: "WeaveBench",
             dependencies: [
+                "CDatagrams",
                 .product(name: "NetLab", package: "weavenet"),
                 .product(name: "WeaveCore", package: "weavenet"),
                 .product(name: "WeaveIPAM", package: "weavenet"),

@@ -8,14 +8,16 @@
 #include <linux/if.h>
 #include <linux/if_tun.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 // Kernels know these longer than some headers.
@@ -290,9 +292,24 @@ int weave_poller_add(int poller, int fd, uint32_t tag) {
 
 int weave_poller_remove(int poller, int fd) { return result(epoll_ctl(poller, EPOLL_CTL_DEL, fd, NULL)); }
 
-int weave_poller_wait(int poller, struct weave_ready *ready) {
+static int64_t monotonic_nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int weave_poller_wait(int poller, struct weave_ready *ready, int64_t polling, int64_t *polled) {
     struct epoll_event events[WEAVE_POLLER_BATCH];
-    int count = epoll_wait(poller, events, WEAVE_POLLER_BATCH, -1);
+    int count = 0;
+    *polled = 0;
+    int64_t start = polling > 0 ? monotonic_nanoseconds() : 0;
+    while (*polled < polling) {
+        count = epoll_wait(poller, events, WEAVE_POLLER_BATCH, 0);
+        if (count != 0) break;
+        sched_yield();
+        *polled = monotonic_nanoseconds() - start;
+    }
+    if (count == 0) count = epoll_wait(poller, events, WEAVE_POLLER_BATCH, -1);
     if (count < 0) return -errno;
     for (int i = 0; i < count; i++) {
         ready[i].tag = events[i].data.u32;

@@ -1,5 +1,32 @@
 import WeaveCore
 
+/// Decides for how long a packet thread stays awake before it sleeps. The answer to a packet often comes within some
+/// tens of microseconds, and a processor that sleeps takes as long to wake up; so a thread asks for a while, and lets
+/// others run in between.
+///
+/// A host with sparse traffic pays for it with a small share of one processor at most.
+struct PollingBudget: Sendable {
+    /// How long a thread asks in vain before it sleeps.
+    static let longest: Duration = .microseconds(100)
+    /// One part in so many of the time may pass in asking.
+    static let share = 50
+    /// What may be saved up: one share of a second.
+    static let most: Duration = .seconds(1) / share
+
+    private var saved = most
+    private var last: MonotonicTime?
+
+    /// How long to ask, from now on; zero when too much was spent lately.
+    mutating func allowance(at now: MonotonicTime) -> Duration {
+        if let last, now > last { saved = min(Self.most, saved + (now - last) / Self.share) }
+        last = now
+        return saved < Self.longest ? .zero : Self.longest
+    }
+
+    /// So much time passed in asking.
+    mutating func spend(_ time: Duration) { saved -= time }
+}
+
 /// Decides when a packet thread rests between two batches, so that small frames gather: waking up for each one costs
 /// this thread, the next router and the receiver more than carrying it.
 ///

@@ -64,6 +64,7 @@ struct PacketThreadSetup: Sendable {
     var batchCount = 0
     var batchBytes = 0
     private var pacing = BatchPacing()
+    private var polling = PollingBudget()
     private var hasLostDevice = false
 
     let captureSlab = PacketSlab(capacity: PacketLoop.captureLength + TAPDevice.maximumFrameLength + 4096)
@@ -111,8 +112,11 @@ struct PacketThreadSetup: Sendable {
         let ready = PacketList<weave_ready>(capacity: Int(WEAVE_POLLER_BATCH.rawValue))
         weave_sharpen_timers()
         while !fabric.isStopping.load(ordering: .relaxed) {
-            let count = unsafe weave_poller_wait(poller.descriptor, ready.pointer)
+            var polled: Int64 = 0
+            let allowance = polling.allowance(at: now).wholeNanoseconds
+            let count = unsafe weave_poller_wait(poller.descriptor, ready.pointer, allowance, &polled)
             if count < 0, count != -EINTR { break }
+            polling.spend(.nanoseconds(polled))
             now = monotonicNow()
             batchCount = 0
             batchBytes = 0

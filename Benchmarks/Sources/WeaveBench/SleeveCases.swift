@@ -23,6 +23,8 @@ extension WeaveBench {
     /// What is sent, in Mbit/s: more than a sleeve carries here, so that what arrives is the figure.
     static let offered1300 = 1500
     static let offered64 = 200
+    /// The same in datagrams.
+    static let offered64PerSecond = offered64 * 1_000_000 / (64 * 8)
 
     static var sleevePlain: Benchmark {
         let runs = [
@@ -41,6 +43,9 @@ extension WeaveBench {
             },
             udp1300("sleeve.udp1300.plain"),
             SleeveRun("sleeve.udp64.plain", "packets/s") { pair, seconds in
+                try pair.traffic.datagramsReceived(length: 64, perSecond: offered64PerSecond, seconds: seconds)
+            },
+            SleeveRun("sleeve.udp64.iperf3.plain", "packets/s") { pair, seconds in
                 try pair.traffic.udpReceived(length: 64, megabits: offered64, seconds: seconds)
             },
             SleeveRun("sleeve.ping.idle.plain", "ms") { pair, _ in

@@ -21,7 +21,7 @@ struct Traffic {
         guard listens else { throw LabShell.Failure(description: "iperf3 does not listen: \(task.output)") }
     }
 
-    private static func inside(_ namespace: String, _ words: [String]) -> [String] {
+    static func inside(_ namespace: String, _ words: [String]) -> [String] {
         ["ip", "netns", "exec", namespace] + words
     }
 
@@ -50,16 +50,13 @@ struct Traffic {
         let sum = try iperf(flags, seconds: seconds, sum: "sum")
         // The sum counts what was sent and, by the other end's reckoning, what of it was missing.
         let (sent, lost) = try (number(sum, "packets"), number(sum, "lost_packets"))
-        let overflown = try overflows() - before
-        if overflown * 20 > sent {
-            WeaveBench.say("of \(Int(sent)) datagrams \(Int(overflown)) arrived at a full socket, which dropped them")
-        }
+        sayOverflows(try overflows() - before, of: sent)
         return try (sent - lost) / number(sum, "seconds")
     }
 
     /// A buffer that outlasts the moments in which the receiving program waits for a processor, as far as the system
     /// allows it.
-    private func bufferLength() throws -> Int {
+    func bufferLength() throws -> Int {
         try ["rmem_max", "wmem_max"].reduce(2 << 20) { least, name in
             let text = try String(contentsOfFile: "/proc/sys/net/core/\(name)", encoding: .utf8)
             return min(least, Int(text.trimmingCharacters(in: .whitespacesAndNewlines)) ?? least)
@@ -67,13 +64,18 @@ struct Traffic {
     }
 
     /// Datagrams that came to the other end and found a full socket so far.
-    private func overflows() throws -> Double {
+    func overflows() throws -> Double {
         let lines = try LabShell.run(Self.inside(server, ["cat", "/proc/net/snmp"])).split(separator: "\n")
             .filter { $0.hasPrefix("Udp:") }.map { $0.split(separator: " ") }
         guard lines.count == 2, let index = lines[0].firstIndex(of: "RcvbufErrors"), index < lines[1].count else {
             throw LabShell.Failure(description: "no UDP counters in \(server)")
         }
         return Double(lines[1][index]) ?? 0
+    }
+
+    func sayOverflows(_ overflown: Double, of sent: Double) {
+        guard overflown * 20 > sent else { return }
+        WeaveBench.say("of \(Int(sent)) datagrams \(Int(overflown)) arrived at a full socket, which dropped them")
     }
 
     private func iperf(_ flags: [String], seconds: Int, sum: String, during: () throws -> Void = {}) throws

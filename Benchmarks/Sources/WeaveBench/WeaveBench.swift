@@ -17,7 +17,9 @@ struct WeaveBench {
 
     static func main() {
         do {
-            let options = try parse(Array(CommandLine.arguments.dropFirst()))
+            let words = Array(CommandLine.arguments.dropFirst())
+            if words.first == "datagrams" { return try Datagrams.run(Array(words.dropFirst())) }
+            let options = try parse(words)
             guard LabShell.canMakeNamespaces else { exit(1) }
             guard LabRouterKind.weaver.binary != nil else {
                 throw LabShell.Failure(description: "no weaver; say where it is with WEAVER=")

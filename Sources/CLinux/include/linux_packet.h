@@ -91,8 +91,9 @@ int weave_poller_create(void);
 int weave_poller_add(int poller, int fd, uint32_t tag);
 int weave_poller_remove(int poller, int fd);
 enum weave_poller_limit { WEAVE_POLLER_BATCH = 8 };
-// Waits for as long as it takes; fills up to WEAVE_POLLER_BATCH.
-int weave_poller_wait(int poller, struct weave_ready *ready);
+// Asks again and again for `polling` nanoseconds, letting others run in between, and then sleeps for as long as it takes;
+// fills up to WEAVE_POLLER_BATCH. `*polled` is how many nanoseconds it asked in vain.
+int weave_poller_wait(int poller, struct weave_ready *ready, int64_t polling, int64_t *polled);
 // An event descriptor.
 int weave_wakeup_create(void);
 // Lets the calling thread's rests end within a microsecond of their time.
