@@ -4,12 +4,15 @@ import WeaveCore
 /// tens of microseconds, and a processor that sleeps takes as long to wake up; so a thread asks for a while, and lets
 /// others run in between.
 ///
-/// A host with sparse traffic pays for it with a small share of one processor at most.
+/// A host with sparse traffic pays for it with a small share of one processor at most, and one with a stream of packets
+/// nothing: only a thread that sleeps long enough for its processor to fall asleep as well has something to gain.
 struct PollingBudget: Sendable {
     /// How long a thread asks in vain before it sleeps.
     static let longest: Duration = .microseconds(100)
-    /// One part in so many of the time may pass in asking.
+    /// One part in so many of the quiet time may pass in asking.
     static let share = 50
+    /// Batches that are so far apart have quiet time between them.
+    static let quiet: Duration = .milliseconds(1)
     /// What may be saved up: one share of a second.
     static let most: Duration = .seconds(1) / share
 
@@ -18,7 +21,7 @@ struct PollingBudget: Sendable {
 
     /// How long to ask, from now on; zero when too much was spent lately.
     mutating func allowance(at now: MonotonicTime) -> Duration {
-        if let last, now > last { saved = min(Self.most, saved + (now - last) / Self.share) }
+        if let last, now - last >= Self.quiet { saved = min(Self.most, saved + (now - last) / Self.share) }
         last = now
         return saved < Self.longest ? .zero : Self.longest
     }

@@ -27,7 +27,7 @@ struct PollingBudgetTests {
         #expect(time == PollingBudget.longest * 1000)
     }
 
-    @Test("however often a thread wakes up, it asks for one share of the time", arguments: [10, 100, 1000, 4000])
+    @Test("however often a thread wakes up, it asks for one share of the time", arguments: [1000, 1500, 4000])
     func bounded(_ microseconds: Int) {
         var budget = PollingBudget()
         let interval = Duration.microseconds(microseconds)
@@ -36,6 +36,14 @@ struct PollingBudgetTests {
         #expect(time <= PollingBudget.most + whole / PollingBudget.share)
         // And it does not lie fallow.
         #expect(time * PollingBudget.share * 2 >= whole)
+    }
+
+    @Test("a stream of packets uses up what is saved, and gets no more", arguments: [1, 100, 999])
+    func stream(_ microseconds: Int) {
+        var budget = PollingBudget()
+        let time = spent(&budget, wakeUps: 100_000, each: .microseconds(microseconds), from: .zero)
+        #expect(time <= PollingBudget.most)
+        #expect(time > PollingBudget.most - PollingBudget.longest)
     }
 
     @Test("what is saved in a quiet time is limited, and a long turn of others is paid off")
