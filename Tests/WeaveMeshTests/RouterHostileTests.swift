@@ -240,14 +240,15 @@ struct RouterHostileTests {
             let router = try await mesh.start(1, configuration)
             let (intruder, channel) = try await Intruder.connect(
                 from: mesh.address(9), to: mesh.address(1), port: mesh.port)
-            let begin = ContinuousClock.now
             let slow = Array("weave".utf8) + [1, 2, 0, 0, 0, 1, 0] + [UInt8](repeating: 1, count: 200)
+            var written = 0
             for byte in slow where !intruder.isClosed.value {
+                written += 1
                 try? await channel.writeAndFlush(ByteBuffer(bytes: [byte]))
                 try await Task.sleep(for: .milliseconds(20))
             }
             #expect(intruder.isClosed.value)
-            #expect(ContinuousClock.now - begin < .seconds(3))
+            #expect(written < slow.count)
             #expect(await router.handshakeCounts(nil).total == 0)
         }
     }
