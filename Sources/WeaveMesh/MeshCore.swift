@@ -58,6 +58,7 @@ public struct MeshCore: Sendable {
     var deferred: [DeferredGossip] = []
     var awaitingStates: [ConnectionID] = []
     var nameConflicts = NameConflicts()
+    var complaints = ComplaintBudget()
     var discovery = DiscoveryCache()
     /// When room may be made for a newcomer again.
     var nextRoom = MonotonicTime.zero
