@@ -30,7 +30,8 @@ let package = Package(
         .target(
             name: "WeaveMesh", dependencies: ["WeaveCore", "WeaveGob", "WeaveCrypto"],
             exclude: [
-                "MeshChannelHandler.swift", "MeshConfiguration.swift", "MeshLink.swift", "MeshRouter.swift",
+                "MeshChannelHandler.swift", "MeshConfiguration.swift", "MeshLink.swift", "MeshMetrics.swift",
+                "MeshRouter.swift",
                 "MeshRouter+Directives.swift", "MeshRouter+Links.swift", "MeshSockets.swift", "Replica.swift",
             ]),
         .target(name: "WeaveIPAM", dependencies: ["WeaveCore", "WeaveGob"]),

@@ -55,6 +55,9 @@ struct ConnectionMaker: Sendable {
     static let courtesy = Duration.milliseconds(300)
     /// Targets at most, direct and discovered: more than there can be peers.
     static let maximumTargets = 8192
+    /// Attempts under way at one time, the operator's own targets apart: anybody can invent peers, and each attempt
+    /// holds a socket.
+    static let maximumAttempts = 256
 
     let ourself: PeerName
     let port: UInt16
@@ -240,7 +243,9 @@ struct ConnectionMaker: Sendable {
         lookUp(now: now, &actions, wake)
         let valid = validTargets(discovered ?? [], now: now)
         // Attempts under way may each take a place: more of them than there are places would be ended again by us.
-        var places = limit > 0 ? limit - links.count - attemptsUnderWay : Int.max
+        let underWay = attemptsUnderWay
+        var places = Self.maximumAttempts - underWay
+        if limit > 0 { places = min(places, limit - links.count - underWay) }
         for endpoint in targets.keys.sorted(by: Self.inOrder) {
             guard let target = targets[endpoint], target.state == .waiting || target.state == .suspended else {
                 continue

@@ -117,6 +117,13 @@ extension RemoteIntroduction {
         } catch {
             throw ConnectionFailure(.refused, error.description)
         }
+        // Others would not take a record of it from us, and the log has it in every line.
+        let nickname = features[Feature.nickname] ?? ""
+        guard nickname.utf8.count <= TopologyUpdate.maximumNicknameBytes else {
+            throw ConnectionFailure(
+                .refused,
+                "nickname of \(nickname.utf8.count) bytes; at most \(TopologyUpdate.maximumNicknameBytes)")
+        }
         var shortID: ShortID?
         if let text = features[Feature.shortID] {
             shortID = ShortID(exactly: try Self.unsigned(text, upTo: UInt64(ShortID.count - 1)))
@@ -126,7 +133,7 @@ extension RemoteIntroduction {
         let uid = try Self.unsigned(features[Feature.uid] ?? "", upTo: .max)
         let remoteConnectionID = try Self.unsigned(features[Feature.connectionID] ?? "", upTo: .max)
         self.init(
-            name: name, nickname: features[Feature.nickname] ?? "", uid: uid,
+            name: name, nickname: nickname, uid: uid,
             connectionUID: localConnectionID ^ remoteConnectionID, shortID: shortID, trustedByRemote: trusted,
             features: features)
     }

@@ -24,6 +24,8 @@ struct GossipOutbox: Sendable {
     private var boxes: [ChannelBox] = []
     private var turn = 0
     private var opaqueBytes = 0
+    /// Parcels merged and not counted yet.
+    private var merged = 0
     /// Whether the shell was told that there is something to send.
     var isAwake = false
 
@@ -69,6 +71,7 @@ struct GossipOutbox: Sendable {
         }
         guard let merged = waiting.merged(with: parcel) else { return nil }
         opaqueBytes += merged.opaqueBytes - waiting.opaqueBytes
+        self.merged += 1
         return merged
     }
 
@@ -102,6 +105,8 @@ struct GossipOutbox: Sendable {
 
     /// The next message of a channel: channels take turns; within one, gossip comes before broadcasts.
     mutating func nextGossip(_ statistics: inout MeshStatistics) -> MeshMessage? {
+        statistics.mergedGossip += merged
+        merged = 0
         while ready.isEmpty {
             guard let offset = boxes.indices.first(where: { !boxes[($0 + turn) % boxes.count].isEmpty }) else {
                 return nil

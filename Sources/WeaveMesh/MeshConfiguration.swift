@@ -1,3 +1,4 @@
+public import CoreMetrics
 public import Logging
 public import WeaveCore
 public import WeaveCrypto
@@ -26,6 +27,11 @@ public struct MeshConfiguration: Sendable {
     public var limits = ConnectionLimits()
     public var routerLimits = RouterLimits()
     public var logger: Logger
+    /// What takes the router's counters; nil for whatever `MetricsSystem` was bootstrapped with, which by itself is
+    /// nothing.
+    public var metrics: (any MetricsFactory)?
+    /// How often it is told. In between, counting costs what integers cost.
+    public var metricsInterval: Duration = .seconds(5)
 
     public init(name: PeerName, nickname: String, logger: Logger? = nil) {
         self.name = name

@@ -4,6 +4,7 @@ extension MeshCore {
     /// Why a connection cannot be kept.
     private struct Refusal {
         var reason: String
+        var close = MeshCloseReason.identity
         var never = false
         var isSelf = false
     }
@@ -65,15 +66,16 @@ extension MeshCore {
         maker.onFound(id, introduction.name)
         if let old = connection(to: introduction.name) {
             let oldUID = old.introduction.connectionUID
-            if introduction.connectionUID <= oldUID { end(old.id, reason: duplicate(introduction), now) }
+            if introduction.connectionUID <= oldUID { end(old.id, .duplicate, reason: duplicate(introduction), now) }
             if introduction.connectionUID >= oldUID {
-                refuse(id, Refusal(reason: duplicate(introduction)), now)
+                refuse(id, Refusal(reason: duplicate(introduction), close: .duplicate), now)
                 return flush()
             }
         }
         if isFull { makeRoom(for: introduction.name, now) }
         guard !isFull else {
-            refuse(id, Refusal(reason: ConnectionMaker.limitReached(configuration.connectionLimit)), now)
+            let reason = ConnectionMaker.limitReached(configuration.connectionLimit)
+            refuse(id, Refusal(reason: reason, close: .limit), now)
             return flush()
         }
         add(id, introduction, local: local, remote: remote, outbound: outbound, now)
@@ -83,6 +85,7 @@ extension MeshCore {
     private mutating func refuse(_ id: ConnectionID, _ refusal: Refusal, _ now: MonotonicTime) {
         maker.onTerminated(
             id, reason: refusal.reason, never: refusal.never, isSelf: refusal.isSelf, now: now, using: &generator)
+        statistics.noteClose(refusal.close)
         out.append(.close(id, reason: refusal.reason))
         checkSoon(now)
     }
@@ -106,6 +109,7 @@ extension MeshCore {
         connectionOfSlot[slot] = id
         maker.onConnected(
             id, ConnectionMaker.Link(endpoint: remote, outbound: outbound, peer: introduction.name))
+        statistics.connectionsKept += 1
         out.append(.accepted(id))
         if isNew || isRestarted {
             giveTopology(to: id)
@@ -138,8 +142,11 @@ extension MeshCore {
     }
 
     /// Ends a connection from here.
-    mutating func end(_ id: ConnectionID, reason: String, _ now: MonotonicTime) {
+    mutating func end(
+        _ id: ConnectionID, _ close: MeshCloseReason = .message, reason: String, _ now: MonotonicTime
+    ) {
         guard connections[id] != nil else { return }
+        statistics.noteClose(close)
         out.append(.close(id, reason: reason))
         remove(id, reason: reason, now)
     }
@@ -182,7 +189,7 @@ extension MeshCore {
 
     /// The overlay of this connection has given up.
     public mutating func onOverlayFailed(_ id: ConnectionID, reason: String, now: MonotonicTime) -> [MeshDirective] {
-        end(id, reason: reason, now)
+        end(id, .overlay, reason: reason, now)
         return flush()
     }
 

@@ -80,7 +80,7 @@ extension MeshCore {
             end(id, reason: reason, now)
         } else {
             statistics.relayedErrors += 1
-            log(.warning, "\(logged) (from \(source), passed on by \(connection.name))")
+            complain(.warning, "\(logged) (from \(source), passed on by \(connection.name))", now)
         }
     }
 
@@ -127,6 +127,7 @@ extension MeshCore {
         _ id: ConnectionID, tag: UInt8, payload: [UInt8], now: MonotonicTime
     ) -> [MeshDirective] {
         guard let connection = connections[id]?.neighbour else { return [] }
+        statistics.received.note(MessageTag(rawValue: tag), bytes: payload.count)
         guard let known = MessageTag(rawValue: tag) else {
             return [.log(.info, "\(connection.label): ignoring unknown protocol tag: \(tag)")]
         }
@@ -168,10 +169,12 @@ extension MeshCore {
                 default: .gossip
                 }
             let mayPassOn = kind != .broadcast || mayPassOn(payload[data], envelope, connection.id, now)
+            // Tag 4 is made anew at each hop: whatever name stands in it, the neighbour answers for it.
+            let source = kind == .gossip ? connection.name : envelope.source
             out.append(
                 .deliver(
                     MeshDelivery(
-                        channel: envelope.channel, kind: kind, source: envelope.source, payload: Array(payload[data]),
+                        channel: envelope.channel, kind: kind, source: source, payload: Array(payload[data]),
                         connection: connection.id, neighbour: connection.name, mayPassOn: mayPassOn)))
         } else if use(envelope.channel, now) {
             onSurrogate(payload, data, envelope, tag, connection, now)
@@ -195,11 +198,12 @@ extension MeshCore {
         let (hop, found) = connection(towards: destination, now)
         guard let hop else {
             statistics.unroutableUnicasts += 1
-            return log(.info, "[gossip \(envelope.channel)]: unknown relay destination: \(destination)")
+            return complain(.info, "[gossip \(envelope.channel)]: unknown relay destination: \(destination)", now)
         }
         guard let found, found != arrival.id, loops.passUnicast(payload, hop: arrival.id, now: now) else {
             statistics.unroutableUnicasts += 1
-            return log(.info, "[gossip \(envelope.channel)]: unable to find connection to relay peer \(hop)")
+            return complain(
+                .info, "[gossip \(envelope.channel)]: unable to find connection to relay peer \(hop)", now)
         }
         _ = queue(MeshMessage(tag: .gossipUnicast, payload: payload), on: found)
     }
@@ -213,7 +217,7 @@ extension MeshCore {
     /// Notes that a channel without a handler is in use; always true.
     private mutating func use(_ channel: String, _ now: MonotonicTime) -> Bool {
         let (isNew, forgotten) = surrogates.use(channel, now: now)
-        if isNew { log(.info, "[gossip \(channel)]: created surrogate channel") }
+        if isNew { complain(.info, "[gossip \(channel)]: created surrogate channel", now) }
         guard let forgotten else { return true }
         for id in connections.keys where connections[id]?.outbox.forget(forgotten) == true {
             statistics.droppedSurrogates += 1
@@ -292,6 +296,12 @@ extension MeshCore {
 
     /// The next message to send; nil when there is none at present. Ask whenever the socket has room.
     public mutating func nextMessage(for id: ConnectionID, now: MonotonicTime) -> MeshMessage? {
+        let message = takeMessage(for: id)
+        if let message { statistics.sent.note(message.tag, bytes: message.payload.count) }
+        return message
+    }
+
+    private mutating func takeMessage(for id: ConnectionID) -> MeshMessage? {
         guard connections[id] != nil else { return nil }
         if let message = connections[id]?.outbox.nextControl() { return message }
         if let message = nextTopologyMessage(for: id) { return message }

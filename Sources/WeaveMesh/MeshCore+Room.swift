@@ -23,7 +23,8 @@ extension MeshCore {
     mutating func makeRoom(for name: PeerName, _ now: MonotonicTime) {
         guard now >= nextRoom, let spare = spareConnection(for: name) else { return }
         nextRoom = now + Self.roomInterval
-        end(spare, reason: "Connection limit reached (\(configuration.connectionLimit)): making room for \(name)", now)
+        let reason = "Connection limit reached (\(configuration.connectionLimit)): making room for \(name)"
+        end(spare, .room, reason: reason, now)
     }
 }
 

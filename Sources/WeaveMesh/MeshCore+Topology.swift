@@ -12,7 +12,7 @@ extension MeshCore {
             let reason = "unexpected topology gossip unicast: \(Array(payload[data.prefix(64)]))"
             return blame(connection.id, for: envelope.source, "[gossip topology]: \(reason)", reason, now)
         }
-        let update: TopologyUpdate
+        var update: TopologyUpdate
         do {
             update = try read(Array(payload[data]))
         } catch {
@@ -21,6 +21,7 @@ extension MeshCore {
             let source = tag == .gossip ? connection.name : envelope.source
             return blame(connection.id, for: source, "[gossip topology]: \(error)", error.message, now)
         }
+        sift(&update, from: connection, now)
         let membership = table.membership
         let outcome = table.apply(update)
         note(update, from: connection.id)
@@ -63,10 +64,10 @@ extension MeshCore {
         statistics.improvedRecords += outcome.improved.count
         statistics.staleRecords += outcome.stale
         if outcome.refused > 0 {
-            log(.debug, "\(connection.label): refused \(outcome.refused) entries of a topology update")
+            complain(.debug, "\(connection.label): refused \(outcome.refused) entries of a topology update", now)
         }
         if let version = outcome.absurd {
-            log(.warning, "\(connection.label): ignored a record of ourself with version \(version)")
+            complain(.warning, "\(connection.label): ignored a record of ourself with version \(version)", now)
         }
         if let version = outcome.overtaken { overtook(version, now) }
         apply(ShortIDTable.Effect(invalidated: outcome.invalidated, mustReassignOwn: outcome.mustReassignOwn), now)
@@ -75,7 +76,8 @@ extension MeshCore {
     /// We went beyond a version that somebody else had under our name.
     private mutating func overtook(_ version: UInt64, _ now: MonotonicTime) {
         statistics.ownRecordConflicts += 1
-        log(.debug, "Record of ourself with another UID and version \(version); ours is now \(table.own.version)")
+        complain(
+            .debug, "Record of ourself with another UID and version \(version); ours is now \(table.own.version)", now)
         if nameConflicts.note(now) {
             log(
                 .warning,
@@ -256,6 +258,8 @@ extension MeshCore {
     private mutating func compare(
         _ entry: TopologyDigest.Entry, _ id: ConnectionID, _ topology: inout TopologyOutbox, _ now: MonotonicTime
     ) {
+        guard !isAbsurd(entry.name, version: entry.version) else { return statistics.forgedRecords += 1 }
+        outdo(entry.name, uid: entry.uid, version: entry.version, now)
         if entry.name == configuration.name {
             var outcome = PeerTable.Outcome()
             table.claimOwn(uid: entry.uid, version: entry.version, &outcome)

@@ -30,8 +30,10 @@ public struct MeshCore: Sendable {
     /// The periods of 2.8.1, which its peers expect.
     static let routeDelay = Duration.milliseconds(100)
     static let updateDelay = Duration.seconds(1)
-    static let collectDelay = Duration.seconds(1)
     static let exchangeInterval = Duration.seconds(30)
+    /// A newcomer is heard of before its neighbour has told of the connection to it, `updateDelay` later. 2.8.1 waits no
+    /// longer than that, and now and then takes the newcomer for unreachable until the next exchange.
+    static let collectDelay = Duration.seconds(3)
     /// What is heard within this time is passed on together.
     static let newsDelay = Duration.milliseconds(30)
     /// New connections within this time are given the states of the channels together.
@@ -58,6 +60,7 @@ public struct MeshCore: Sendable {
     var deferred: [DeferredGossip] = []
     var awaitingStates: [ConnectionID] = []
     var nameConflicts = NameConflicts()
+    var complaints = ComplaintBudget()
     var discovery = DiscoveryCache()
     /// When room may be made for a newcomer again.
     var nextRoom = MonotonicTime.zero

@@ -84,34 +84,3 @@ public struct MeshTargetError: Error, Sendable, Equatable, CustomStringConvertib
 
     public var description: String { message }
 }
-
-/// How much was dropped, refused or saved since the start.
-public struct MeshStatistics: Sendable, Equatable {
-    /// Topology updates that could not be decoded.
-    public var malformedUpdates = 0
-    /// Records asked for after a neighbour announced them.
-    public var recordsAsked = 0
-    /// Records and entries of otherwise good updates that were refused: bad names, too many peers.
-    public var refusedRecords = 0
-    /// Messages dropped because the queue of a connection was full.
-    public var droppedMessages = 0
-    /// Payloads of unknown channels dropped because their budget was used up.
-    public var droppedSurrogates = 0
-    /// Broadcasts that came round again and were not passed on.
-    public var loopedBroadcasts = 0
-    /// Unicasts without a way onward.
-    public var unroutableUnicasts = 0
-    /// Errors of handlers about messages that the neighbour only passed on.
-    public var relayedErrors = 0
-    /// Full states not sent because the neighbour got the same a short while ago.
-    public var suppressedStates = 0
-    /// Recalculations of the routes.
-    public var routeCalculations = 0
-    /// Searches for unreachable peers.
-    public var collections = 0
-    /// Times a record with our own name and another UID made us raise our version.
-    public var ownRecordConflicts = 0
-    /// Topology records received that changed something, and all others.
-    public var improvedRecords = 0
-    public var staleRecords = 0
-}

@@ -81,6 +81,7 @@ extension MeshRouter {
     private func deliver(_ delivery: MeshDelivery) {
         guard let handler = handlers[delivery.channel], let link = links[delivery.connection] else { return }
         let size = delivery.payload.count
+        core.statistics.deliveries += 1
         holdBack(link, bytes: size)
         enqueue(link.deliveries) { [self] in
             do {
@@ -106,6 +107,7 @@ extension MeshRouter {
 
     private func onHandlerFailed(_ delivery: MeshDelivery, _ message: String, _ size: Int) {
         release(delivery.connection, bytes: size)
+        core.statistics.handlerErrors += 1
         perform(core.onHandlerError(delivery, message: message, now: .now()))
     }
 

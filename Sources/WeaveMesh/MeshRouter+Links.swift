@@ -27,6 +27,7 @@ extension MeshRouter {
     func dial(_ id: ConnectionID, _ remote: Endpoint, acceptAnyName: Bool) {
         configuration.logger.info("->[\(remote)] attempting connection")
         dialling[id] = acceptAnyName
+        core.statistics.connectionsDialled += 1
         var bootstrap = ClientBootstrap(group: loop)
             .connectTimeout(.nanoseconds(configuration.routerLimits.dialTimeout.wholeNanoseconds))
             .channelOption(.autoRead, value: false)
@@ -67,6 +68,7 @@ extension MeshRouter {
 
     private func onDialFailed(_ id: ConnectionID, _ remote: Endpoint, _ reason: String) {
         guard dialling.removeValue(forKey: id) != nil, stage == .running else { return }
+        core.statistics.dialsFailed += 1
         configuration.logger.info("->[\(remote)] error during connection attempt: \(reason)")
         perform(core.onDialFailed(id, reason: reason, now: .now()))
     }
@@ -77,6 +79,7 @@ extension MeshRouter {
         else { return channel.close(promise: nil) }
         let id = core.makeConnectionID()
         handler.id = id
+        core.statistics.connectionsAccepted += 1
         if mayLog() { configuration.logger.info("->[\(remote)] connection accepted") }
         handshakes.insert(id, remote.address)
         begin(id, channel, outbound: false, local: local, remote: remote, acceptAnyName: true)
@@ -121,6 +124,7 @@ extension MeshRouter {
 
     private func onBytes(_ id: ConnectionID, _ buffer: ByteBuffer) {
         guard let link = links[id] else { return }
+        core.statistics.socketBytesReceived += buffer.readableBytes
         carryOut(link.machine.onBytes(buffer.readableBytesView, now: .now()), link)
         if links[id] != nil, !link.machine.wantsInput { setReading(link, false) }
     }
@@ -260,6 +264,7 @@ extension MeshRouter {
     private func onWrote(_ id: ConnectionID, _ count: Int) {
         guard let link = links[id] else { return }
         link.unwritten -= count
+        core.statistics.socketBytesSent += count
         link.machine.onWriteProgress(isWaiting: link.unwritten > 0, now: .now())
         noteDeadline(of: link)
         if link.hasMore { sendMore(link) }
@@ -311,6 +316,7 @@ extension MeshRouter {
             enqueue(link.overlayJobs) { await overlay.stop(id) }
         }
         guard tellCore else { return }
+        core.statistics.noteClose(MeshCloseReason(failure.code))
         switch link.phase {
         case .handshaking, .preparing:
             perform(core.onHandshakeFailed(link.id, reason: failure.message, now: .now()))

@@ -52,6 +52,8 @@ public actor MeshRouter {
     /// No connection has anything to do before this time.
     private var linksDue = MonotonicTime.distantFuture
     var strangerLines = (second: Int64(0), count: 0)
+    var metrics: MeshMetrics?
+    var metricsTask: RepeatedTask?
 
     public nonisolated var unownedExecutor: UnownedSerialExecutor {
         // The router holds the loop, and so its executor, for as long as it lives.
@@ -98,6 +100,7 @@ public actor MeshRouter {
                 configuration.host.map { "\(Endpoint($0, port: configuration.port))" } ?? ":\(configuration.port)"
             throw MeshError(.cannotListen, "listen tcp \(place): bind: \(SocketErrorText.cause(error))")
         }
+        beginMetrics()
         let held = heldDials
         heldDials = []
         perform(held)
@@ -121,10 +124,9 @@ public actor MeshRouter {
         var bootstrap = ServerBootstrap(group: loop, childGroup: loop)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            // Without this, running out of descriptors would make the listener spin.
-            .serverChannelInitializer { channel in
+            .serverChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptBackoffHandler())
+                    try channel.pipeline.syncOperations.addHandler(AcceptPauseHandler(router: self))
                 }
             }
             .childChannelOption(.autoRead, value: false)
@@ -163,6 +165,7 @@ public actor MeshRouter {
             await task.value
             backgroundTasks[key] = nil
         }
+        endMetrics()
         stage = .stopped
     }
 
@@ -208,7 +211,7 @@ public actor MeshRouter {
     /// The ways to other peers over connections established at both ends.
     public func routes() -> MeshRoutes { core.routes }
 
-    /// How much was dropped, refused or saved since the start.
+    /// What the router did since its start, in numbers.
     public func statistics() -> MeshStatistics { core.statistics }
 
     // MARK: Events

@@ -29,6 +29,7 @@ struct DaemonController: DaemonControl {
         let uptime = ProcessInfo.processInfo.systemUptime
         return DaemonStatus(
             mesh: status, interface: "\(NetworkSetup.port) (via tap)", counters: counters,
+            meshCounters: await mesh.statistics().series,
             macs: sleeve.macs.map { entry in
                 let age = uptime - Double(entry.lastSeen.nanoseconds) / 1e9
                 return DaemonStatus.MAC(

@@ -17,6 +17,8 @@ struct DaemonStatus: Sendable {
     var interface: String
     /// Counters of the datapath, all of them cumulative; names are lower case words joined by `_`.
     var counters: [(name: String, value: UInt64)]
+    /// Counters of the mesh.
+    var meshCounters: [MeshStatistics.Series] = []
     var macs: [MAC]
     /// nil when addresses are not allocated here.
     var addresses: AddressStatus?

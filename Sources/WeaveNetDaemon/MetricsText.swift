@@ -21,6 +21,7 @@ struct MetricsText {
         text.single("weave_targets", "gauge", "Number of addresses given to connect to.", mesh.targets.count)
         text.single("weave_macs", "gauge", "Number of Ethernet addresses learned.", status.macs.count)
         if let addresses = status.addresses?.allocator { Self.write(addresses, &text) }
+        Self.write(status.meshCounters, &text)
         for counter in status.counters {
             text.single(
                 "weave_datapath_\(counter.name)_total", "counter",
@@ -31,6 +32,24 @@ struct MetricsText {
             "process_cpu_seconds_total", "counter", "User and system time spent in seconds.", process.cpuSeconds)
         text.single("process_open_fds", "gauge", "Number of open file descriptors.", process.openDescriptors)
         return text.value
+    }
+
+    /// Members of a family stand together, as the format wants it.
+    private static func write(_ counters: [MeshStatistics.Series], _ text: inout Body) {
+        var rest = counters[...]
+        while let first = rest.first {
+            let family = rest.prefix { $0.name == first.name }
+            rest = rest.dropFirst(family.count)
+            guard !first.labels.isEmpty else {
+                text.single(first.name, "counter", first.help, first.value)
+                continue
+            }
+            text.family(
+                first.name, "counter", first.help,
+                family.map { series in
+                    (series.labels.map { "\($0.name)=\"\($0.value)\"" }.joined(separator: ","), series.value)
+                })
+        }
     }
 
     private static func write(_ addresses: AllocatorStatus, _ text: inout Body) {

@@ -28,7 +28,8 @@ import Testing
     /// What only a shell imports.
     private static let worldly: Set<String> = [
         "Foundation", "FoundationEssentials", "Glibc", "Musl", "Darwin", "Dispatch", "CLinux", "Logging", "NIO",
-        "NIOCore", "NIOPosix", "NIOConcurrencyHelpers", "ServiceLifecycle", "Synchronization", "WeaveNetlink",
+        "NIOCore", "NIOPosix", "NIOConcurrencyHelpers", "CoreMetrics", "ServiceLifecycle", "Synchronization",
+        "WeaveNetlink",
     ]
     /// Clocks, waiting, chance and output, which an instance is given or returns.
     private static let banned = [

@@ -193,5 +193,7 @@ final class Locked<Value: Sendable>: @unchecked Sendable {
 
     var value: Value { lock.withLock { stored } }
     @discardableResult
-    func change<Result>(_ body: (inout Value) -> Result) -> Result { lock.withLock { body(&stored) } }
+    func change<Result>(_ body: (inout Value) throws -> Result) rethrows -> Result {
+        try lock.withLock { try body(&stored) }
+    }
 }

@@ -110,6 +110,16 @@ struct ReportTests {
         ] {
             #expect(lines.contains { $0 == line }, "\(line)")
         }
+        for line in [
+            #"weave_mesh_messages_total{direction="received",kind="gossip"} 0"#,
+            #"weave_mesh_closes_total{reason="timeout"} 2"#, "# TYPE weave_mesh_closes_total counter",
+            "weave_mesh_route_calculations_total 5",
+        ] {
+            #expect(lines.contains { $0 == line }, "\(line)")
+        }
+        // The format wants each family once.
+        let types = lines.filter { $0.hasPrefix("# TYPE ") }
+        #expect(Set(types).count == types.count)
         let empty = MetricsText(status: Sample.status(Sample.mesh(connections: [])), process: usage).body
         #expect(!empty.contains("weave_connections{"))
         #expect(ProcessUsage.current().residentBytes > 1_000_000)

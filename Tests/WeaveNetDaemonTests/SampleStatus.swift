@@ -73,10 +73,17 @@ enum Sample {
             trustedSubnets: [])
     }
 
+    static var meshCounters: [MeshStatistics.Series] {
+        var statistics = MeshStatistics()
+        statistics.closes = [.timeout: 2]
+        statistics.routeCalculations = 5
+        return statistics.series
+    }
+
     static func status(_ mesh: MeshStatus = mesh()) -> DaemonStatus {
         DaemonStatus(
             mesh: mesh, interface: "vethwe-tap (via tap)",
-            counters: [("frames_captured", 7), ("bytes_captured", 900)],
+            counters: [("frames_captured", 7), ("bytes_captured", 900)], meshCounters: meshCounters,
             macs: [
                 .init(address: MACAddress(truncating: 0x0200_0000_0001), peer: one, nickname: "host1", lastSeen: now)
             ], time: now)

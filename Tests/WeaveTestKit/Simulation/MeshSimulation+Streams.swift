@@ -96,7 +96,7 @@ extension MeshSimulation {
         }
     }
 
-    private mutating func transmit(_ message: MeshMessage, from id: SideID) {
+    mutating func transmit(_ message: MeshMessage, from id: SideID) {
         guard var stream = streams[id.stream] else { return }
         if partition.separates(stream.sides[0].host, stream.sides[1].host) {
             if stream.stalled.isEmpty { events.add(.silence(stream: id.stream), at: now + Self.silenceLimit) }

@@ -52,6 +52,7 @@ public struct MeshSimulation {
         case heartbeat(SideID)
         case datagram(to: SideID)
         case fault(Fault)
+        case lie(Int)
         case resolve(host: Int, incarnation: Int, target: String, address: String, port: UInt16)
     }
 
@@ -122,6 +123,10 @@ public struct MeshSimulation {
     var nextStream = 0
     var partition: Partition
     var plan = FaultPlan.none
+    /// Hosts that lie at present, how often, and how many messages were lies.
+    var liars: Set<Int> = []
+    var lieInterval = Duration.seconds(1)
+    public internal(set) var lies = 0
 
     public init(seed: UInt64, options: Options) {
         self.seed = seed
@@ -186,6 +191,7 @@ public struct MeshSimulation {
         case .heartbeat(let side): sendHeartbeat(side)
         case .datagram(let side): onDatagram(side)
         case .fault(let fault): inject(fault)
+        case .lie(let host): lie(host)
         case .resolve(let host, let incarnation, let target, let address, let port):
             call(host, incarnation) { core, now in
                 guard let address = IPAddress(address) else {

@@ -1,0 +1,59 @@
+import WeaveCore
+
+/// Words that only a liar can have said. Nothing in the protocol is signed, so any peer can write any record: what no
+/// honest peer can have come to is not believed, and what is false about ourself is outdone.
+extension MeshCore {
+    /// Takes records out of an update that nobody can have counted to, and goes beyond one about this very life of ours.
+    mutating func sift(_ update: inout TopologyUpdate, from connection: MeshNeighbour, _ now: MonotonicTime) {
+        for record in update.records { outdo(record.name, uid: record.uid, version: record.version, now) }
+        let count = update.records.count
+        update.records.removeAll { isAbsurd($0.name, version: $0.version) }
+        guard update.records.count < count else { return }
+        statistics.forgedRecords += count - update.records.count
+        complain(
+            .warning, "\(connection.label): ignored \(count - update.records.count) records with absurd versions", now)
+    }
+
+    /// Whether a version of somebody else's is one that nobody counts to. Were it taken, its owner could never again
+    /// say anything newer. About ourself such versions are heard, and told (`PeerTable.claimOwn`).
+    func isAbsurd(_ name: PeerName, version: UInt64) -> Bool {
+        version >= PeerTable.absurdVersion && name != configuration.name
+    }
+
+    /// Goes beyond a record with our own name and UID that is newer than ours. 2.8.1 leaves it alone, and is then
+    /// believed by nobody until it has counted as far.
+    mutating func outdo(_ name: PeerName, uid: UInt64, version: UInt64, _ now: MonotonicTime) {
+        guard name == configuration.name, uid == configuration.uid, version > table.own.version,
+            version < PeerTable.absurdVersion
+        else { return }
+        statistics.forgedRecords += 1
+        table.raiseOwnVersion(beyond: version)
+        complain(
+            .warning,
+            "Somebody else made a record of ourself with version \(version); ours is now \(table.own.version)", now)
+        timers.armIfIdle(.update, at: now + Self.updateDelay)
+    }
+
+    /// Puts a line into the log that a peer's message is the reason for, unless there were many in this second.
+    mutating func complain(_ level: MeshLogLevel, _ text: String, _ now: MonotonicTime) {
+        guard complaints.admits(now) else { return statistics.suppressedLines += 1 }
+        log(level, text)
+    }
+}
+
+/// How many lines messages of peers may put into the log: whoever sends a million of them must not fill a disk.
+struct ComplaintBudget: Sendable {
+    /// As many as strangers get for their handshakes.
+    static let linesPerSecond = 20
+
+    private var second = Int64.min
+    private var count = 0
+
+    /// Whether one more line fits into this second.
+    mutating func admits(_ now: MonotonicTime) -> Bool {
+        let current = now.nanoseconds / 1_000_000_000
+        if current != second { (second, count) = (current, 0) }
+        count += 1
+        return count <= Self.linesPerSecond
+    }
+}
