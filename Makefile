@@ -47,7 +47,7 @@ soak: ## 200 crashes, simulators with many more seeds, an hour of traffic with f
 	@Scripts/build $(SWIFT_FLAGS) --build-tests
 	@WEAVE_CRASHES=200 $(TEST) --filter AddressCrashTests
 	@IPAM_SEEDS=$(or $(SEEDS),300) IPAM_OPERATIONS=2000 $(TEST) --filter AllocatorSimulation
-	@WEAVE_SIM_SEEDS=$(or $(SEEDS),200) WEAVE_SIM_LARGE=1 $(TEST) --filter SimulatorTests
+	@WEAVE_SIM_SEEDS=$(or $(SEEDS),200) WEAVE_SIM_LARGE=$(or $(PEERS),100) $(TEST) --filter SimulatorTests
 	@WEAVE_ENDURANCE_MINUTES=$(or $(MINUTES),60) $(TEST) --filter EnduranceTests
 
 lint: ## the house rules alone
