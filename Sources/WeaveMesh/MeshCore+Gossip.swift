@@ -127,6 +127,8 @@ extension MeshCore {
         _ id: ConnectionID, tag: UInt8, payload: [UInt8], now: MonotonicTime
     ) -> [MeshDirective] {
         guard let connection = connections[id]?.neighbour else { return [] }
+        statistics.receivedMessages += 1
+        statistics.receivedBytes += payload.count
         guard let known = MessageTag(rawValue: tag) else {
             return [.log(.info, "\(connection.label): ignoring unknown protocol tag: \(tag)")]
         }
@@ -158,7 +160,7 @@ extension MeshCore {
         guard let data = envelope.data else { return }
         if envelope.channel == Self.topologyChannel {
             onTopology(payload, data, envelope, tag, connection, now)
-        } else if envelope.channel == TopologyDigest.channel, connection.takesDigests {
+        } else if envelope.channel == TopologyDigest.channel, connection.digests != .none {
             onDigest(payload, data, tag, connection, now)
         } else if channels.contains(envelope.channel) {
             let kind: MeshDelivery.Kind =
@@ -292,11 +294,16 @@ extension MeshCore {
 
     /// The next message to send; nil when there is none at present. Ask whenever the socket has room.
     public mutating func nextMessage(for id: ConnectionID, now: MonotonicTime) -> MeshMessage? {
-        guard connections[id] != nil else { return nil }
-        if let message = connections[id]?.outbox.nextControl() { return message }
-        if let message = nextTopologyMessage(for: id) { return message }
-        if let message = connections[id]?.outbox.nextGossip(&statistics) { return message }
-        connections[id]?.outbox.isAwake = false
-        return nil
+        guard let index = connections.index(forKey: id) else { return nil }
+        guard
+            let message = connections.values[index].outbox.nextControl() ?? nextTopologyMessage(for: index)
+                ?? connections.values[index].outbox.nextGossip(&statistics)
+        else {
+            connections.values[index].outbox.isAwake = false
+            return nil
+        }
+        statistics.sentMessages += 1
+        statistics.sentBytes += message.payload.count
+        return message
     }
 }

@@ -87,10 +87,18 @@ public struct MeshTargetError: Error, Sendable, Equatable, CustomStringConvertib
 
 /// How much was dropped, refused or saved since the start.
 public struct MeshStatistics: Sendable, Equatable {
+    /// Messages that came and went, heartbeats excepted, and the bytes of their payloads.
+    public var receivedMessages = 0
+    public var receivedBytes = 0
+    public var sentMessages = 0
+    public var sentBytes = 0
     /// Topology updates that could not be decoded.
     public var malformedUpdates = 0
     /// Records asked for after a neighbour announced them.
     public var recordsAsked = 0
+    /// Summaries of the topology of neighbours that were the same as ours, and that were not.
+    public var equalSummaries = 0
+    public var differentSummaries = 0
     /// Records and entries of otherwise good updates that were refused: bad names, too many peers.
     public var refusedRecords = 0
     /// Messages dropped because the queue of a connection was full.
