@@ -114,6 +114,7 @@ extension ConnectionMachine {
         introduction.protocolVersion = version
         introduction.sessionKey = sessionKey
         state = .introduced
+        configuration.features = []
         readDeadline = nil
         directives.append(.introduced(introduction))
     }

@@ -15,8 +15,8 @@ public struct ConnectionMachine: Sendable {
         case header, flag, publicKey, features, version1Features, introduced, open, closed
     }
 
-    let configuration: ConnectionConfiguration
-    let limits: ConnectionLimits
+    /// Its features are gone once they have been sent.
+    var configuration: ConnectionConfiguration
     /// Whether this side dialled.
     public let outbound: Bool
     /// `local->remote`, for messages.
@@ -53,7 +53,6 @@ public struct ConnectionMachine: Sendable {
         keyPair: KeyPair?, now: MonotonicTime
     ) {
         self.configuration = configuration
-        limits = configuration.limits
         self.outbound = outbound
         self.path = path
         self.connectionIDHalf = connectionIDHalf
@@ -63,6 +62,8 @@ public struct ConnectionMachine: Sendable {
 
     /// The first directives, to be carried out before anything else.
     public func start() -> [ConnectionDirective] { [.write(ourHeader.bytes)] }
+
+    var limits: ConnectionLimits { configuration.limits }
 
     /// Whether more bytes from the remote are welcome. While it is false the shell should not read.
     public var wantsInput: Bool {
@@ -125,6 +126,7 @@ public struct ConnectionMachine: Sendable {
     public mutating func onAccepted(now: MonotonicTime) -> [ConnectionDirective] {
         guard state == .introduced else { return [] }
         state = .open
+        remoteFeatures = [:]
         readDeadline = now + limits.readTimeout
         heartbeatDue = now + limits.heartbeatInterval
         return onBytes([], now: now)

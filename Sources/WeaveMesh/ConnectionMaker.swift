@@ -66,6 +66,7 @@ struct ConnectionMaker: Sendable {
     private(set) var targets: [Endpoint: Target] = [:]
     private var links: [ConnectionID: Link] = [:]
     private var dials: [ConnectionID: Endpoint] = [:]
+    private var pacing = DialPacing()
     private var nextID: UInt64 = 1
     private(set) var terminationCount = 0
 
@@ -246,6 +247,7 @@ struct ConnectionMaker: Sendable {
         let underWay = attemptsUnderWay
         var places = Self.maximumAttempts - underWay
         if limit > 0 { places = min(places, limit - links.count - underWay) }
+        var due: [(endpoint: Endpoint, isDirect: Bool)] = []
         for endpoint in targets.keys.sorted(by: Self.inOrder) {
             guard let target = targets[endpoint], target.state == .waiting || target.state == .suspended else {
                 continue
@@ -271,9 +273,20 @@ struct ConnectionMaker: Sendable {
                 wake(targets[endpoint]?.tryAfter)
                 continue
             }
-            guard places > 0 || isDirect else { continue }
-            places -= 1
-            actions.append(attempt(endpoint, isDirect: isDirect))
+            due.append((endpoint, isDirect))
+        }
+        var room = pacing.room(now) { [dials, targets] id in
+            dials[id].map { targets[$0]?.state == .attempting(id) } ?? false
+        }
+        // Or all who have the same targets would go to the same few first.
+        if due.count > room { due.shuffle(using: &generator) }
+        for (endpoint, isDirect) in due where places > 0 || isDirect {
+            guard room > 0 else {
+                wake(pacing.next)
+                break
+            }
+            (places, room) = (places - 1, room - 1)
+            actions.append(attempt(endpoint, isDirect: isDirect, now: now))
         }
         return (actions, next)
     }
@@ -307,7 +320,7 @@ struct ConnectionMaker: Sendable {
     static func limitReached(_ limit: Int) -> String { "Connection limit reached (\(limit))" }
 
     /// Dials, or looks up the name of the target again first.
-    private mutating func attempt(_ endpoint: Endpoint, isDirect: Bool) -> Action {
+    private mutating func attempt(_ endpoint: Endpoint, isDirect: Bool, now: MonotonicTime) -> Action {
         let named = directs.filter {
             $0.value.address.literal == nil && $0.value.endpoint.map { complete($0) } == endpoint
         }
@@ -318,6 +331,7 @@ struct ConnectionMaker: Sendable {
         for text in named.keys { directs[text]?.isFresh = false }
         let id = makeID()
         dials[id] = endpoint
+        pacing.note(id, now)
         targets[endpoint]?.state = .attempting(id)
         return .dial(id, endpoint, acceptAnyName: isDirect)
     }

@@ -38,43 +38,15 @@ struct DiscoveryCache: Sendable {
     private mutating func read(_ wanted: SlotSet, _ table: PeerTable, _ ourPort: UInt16) {
         for slot in table.graph.present.members where slot != PeerTable.ourSlot {
             guard table.graph.row(slot).intersects(wanted), let record = table.record(slot) else { continue }
-            TopologyWriter.forEachConnection(in: record.connections) { name, address, outbound, _ in
+            record.connections.forEach { connection in
+                let name = connection.name
                 guard let other = table.slot(of: name), wanted.contains(other),
-                    var endpoint = Self.endpoint(record.connections, address)
+                    var endpoint = connection.address.endpoint
                 else { return }
                 // Whoever dialled tells nothing about the port on which it listens: suppose it is ours.
-                if !outbound { endpoint.port = ourPort }
+                if !connection.outbound { endpoint.port = ourPort }
                 if addresses[name]?.count ?? 0 < Self.addressesPerPeer { addresses[name]?.insert(endpoint) }
             }
         }
-    }
-
-    /// Reads `a.b.c.d:port` without a detour over strings; other forms with one.
-    static func endpoint(_ bytes: [UInt8], _ range: Range<Int>) -> Endpoint? {
-        var address: UInt32 = 0
-        var number: UInt32 = 0
-        var digits = 0
-        var dots = 0
-        for index in range {
-            let byte = bytes[index]
-            switch byte {
-            case UInt8(ascii: "0")...UInt8(ascii: "9"):
-                number = number &* 10 &+ UInt32(byte - UInt8(ascii: "0"))
-                digits += 1
-                guard digits <= 5 else { return slowEndpoint(bytes, range) }
-            case UInt8(ascii: "."), UInt8(ascii: ":"):
-                let isLast = byte == UInt8(ascii: ":")
-                guard digits > 0, number <= 255, isLast == (dots == 3) else { return slowEndpoint(bytes, range) }
-                address = address << 8 | number
-                (number, digits, dots) = (0, 0, dots + 1)
-            default: return slowEndpoint(bytes, range)
-            }
-        }
-        guard dots == 4, digits > 0, number <= UInt16.max else { return slowEndpoint(bytes, range) }
-        return Endpoint(.v4(IPv4Address(rawValue: address)), port: UInt16(number))
-    }
-
-    private static func slowEndpoint(_ bytes: [UInt8], _ range: Range<Int>) -> Endpoint? {
-        Endpoint(String(decoding: bytes[range], as: UTF8.self))
     }
 }

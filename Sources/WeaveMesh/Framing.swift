@@ -28,9 +28,6 @@ extension [UInt8] {
 
 /// What has arrived and not been used. Grows with what arrives and never ahead of it.
 struct ReceiveBuffer {
-    /// A larger buffer than this is given back once it is empty: one large message must not cost memory for ever.
-    private static let keptCapacity = 4096
-
     private var bytes: [UInt8] = []
     private var position = 0
 
@@ -80,7 +77,8 @@ struct ReceiveBuffer {
     mutating func compact() {
         guard position > 0 else { return }
         if position == bytes.count {
-            if bytes.capacity > Self.keptCapacity { bytes = [] } else { bytes.removeAll(keepingCapacity: true) }
+            // Given back: most connections are idle most of the time, and there are many.
+            bytes = []
         } else {
             bytes.removeFirst(position)
         }

@@ -36,7 +36,9 @@ final class MeshChannelHandler: ChannelInboundHandler, @unchecked Sendable {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if let id { post(.bytes(id, unwrapInboundIn(data))) }
+        let bytes = unwrapInboundIn(data)
+        if let id { post(.bytes(id, bytes)) }
+        router.spareBuffer.value = bytes
     }
 
     func channelInactive(context: ChannelHandlerContext) {

@@ -100,19 +100,23 @@ extension MeshCore {
         apply(effect, now)
         table.connect(
             slot, PeerTable.OwnLink(address: remote.description, outbound: outbound, established: false))
+        var kept = introduction
+        // Whoever wanted them has read them.
+        kept.features = [:]
         let connection = MeshNeighbour(
-            id: id, slot: slot, introduction: introduction, local: local, remote: remote, outbound: outbound,
-            takesDigests: introduction.features[TopologyDigest.feature] == TopologyDigest.featureValue)
+            id: id, slot: slot, introduction: kept, local: local, remote: remote, outbound: outbound,
+            digests: TopologyDigest.Level(introduction.features))
         let kind = isRestarted ? " (restarted peer)" : isNew ? " (new peer)" : ""
         log(.info, "\(connection.label): connection added\(kind)")
         connections[id] = MeshConnection(neighbour: connection)
         connectionOfSlot[slot] = id
+        if connection.digests == .none { plainConnections += 1 }
         maker.onConnected(
             id, ConnectionMaker.Link(endpoint: remote, outbound: outbound, peer: introduction.name))
         statistics.connectionsKept += 1
         out.append(.accepted(id))
         if isNew || isRestarted {
-            giveTopology(to: id)
+            greet(connection, now)
             awaitingStates.append(id)
             timers.armIfIdle(.states, at: now + Self.statesDelay)
         }
@@ -155,6 +159,8 @@ extension MeshCore {
         guard let connection = connections.removeValue(forKey: id)?.neighbour else { return }
         log(.info, "\(connection.label): connection shutting down due to error: \(reason)")
         connectionOfSlot[connection.slot] = nil
+        if connection.digests == .none { plainConnections -= 1 }
+        newcomers.forget(id)
         table.disconnect(connection.slot)
         log(.info, "\(connection.label): connection deleted")
         maker.onTerminated(id, reason: reason, now: now, using: &generator)
@@ -168,7 +174,27 @@ extension MeshCore {
     /// Our own record changed: routes and others must know.
     mutating func changedOurself(_ now: MonotonicTime) {
         timers.armIfIdle(.routes, at: now + Self.routeDelay)
-        timers.armIfIdle(.update, at: now + Self.updateDelay)
+        armUpdate(now)
+    }
+
+    /// Others are told a second after the first change, as 2.8.1 does. Where all compare before they ask, they may as well
+    /// be told when nothing has changed for a while, but not twice in a second. And a peer that is behind with its work
+    /// has not seen yet what changes next: it waits a little longer, so that a storm which takes long because there is
+    /// much to do does not make more of it.
+    private var updateDue: MonotonicTime {
+        guard plainConnections == 0 else { return firstChange + Self.updateDelay }
+        let latest = firstChange + min(Self.updateDelay + strain * 16, Self.longestUpdateDelay)
+        return max(min(latest, lastChange + Self.quietDelay + strain * 2), lastUpdate + Self.updateDelay)
+    }
+
+    mutating func armUpdate(_ now: MonotonicTime) {
+        if !timers.isArmed(.update) { firstChange = now }
+        lastChange = now
+        timers.arm(.update, at: updateDue)
+    }
+
+    mutating func onUpdateDue(_ now: MonotonicTime) {
+        if updateDue > now { timers.arm(.update, at: updateDue) } else { announceOurself(now) }
     }
 
     // MARK: Overlay
@@ -232,6 +258,6 @@ extension MeshCore {
     mutating func reassignShortID(_ now: MonotonicTime) {
         guard table.reassignOwnShortID(using: &generator) else { return }
         out.append(.shortIDsInvalidated)
-        timers.armIfIdle(.update, at: now + Self.updateDelay)
+        armUpdate(now)
     }
 }

@@ -31,7 +31,7 @@ extension MeshCore {
         complain(
             .warning,
             "Somebody else made a record of ourself with version \(version); ours is now \(table.own.version)", now)
-        timers.armIfIdle(.update, at: now + Self.updateDelay)
+        armUpdate(now)
     }
 
     /// Puts a line into the log that a peer's message is the reason for, unless there were many in this second.

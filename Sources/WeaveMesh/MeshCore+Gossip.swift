@@ -159,7 +159,7 @@ extension MeshCore {
         guard let data = envelope.data else { return }
         if envelope.channel == Self.topologyChannel {
             onTopology(payload, data, envelope, tag, connection, now)
-        } else if envelope.channel == TopologyDigest.channel, connection.takesDigests {
+        } else if envelope.channel == TopologyDigest.channel, connection.digests != .none {
             onDigest(payload, data, tag, connection, now)
         } else if channels.contains(envelope.channel) {
             let kind: MeshDelivery.Kind =
@@ -302,11 +302,11 @@ extension MeshCore {
     }
 
     private mutating func takeMessage(for id: ConnectionID) -> MeshMessage? {
-        guard connections[id] != nil else { return nil }
-        if let message = connections[id]?.outbox.nextControl() { return message }
-        if let message = nextTopologyMessage(for: id) { return message }
-        if let message = connections[id]?.outbox.nextGossip(&statistics) { return message }
-        connections[id]?.outbox.isAwake = false
+        guard let index = connections.index(forKey: id) else { return nil }
+        if let message = connections.values[index].outbox.nextControl() { return message }
+        if let message = nextTopologyMessage(for: index) { return message }
+        if let message = connections.values[index].outbox.nextGossip(&statistics) { return message }
+        connections.values[index].outbox.isAwake = false
         return nil
     }
 }

@@ -23,12 +23,12 @@ extension MeshCore {
         return table.sortedSlots.compactMap { slot in
             guard let record = table.record(slot) else { return nil }
             var links: [MeshStatus.PeerConnection] = []
-            TopologyWriter.forEachConnection(in: record.connections) { name, address, outbound, established in
+            record.connections.forEach { connection in
                 links.append(
                     MeshStatus.PeerConnection(
-                        name: name, nickname: nickname(of: name),
-                        address: String(decoding: record.connections[address], as: UTF8.self), outbound: outbound,
-                        established: established))
+                        name: connection.name, nickname: nickname(of: connection.name),
+                        address: connection.address.description, outbound: connection.outbound,
+                        established: connection.established))
             }
             return MeshStatus.Peer(
                 name: record.name, nickname: nickname(of: record.name), uid: record.uid, shortID: record.shortID,

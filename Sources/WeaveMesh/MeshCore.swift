@@ -25,17 +25,27 @@ public struct MeshCore: Sendable {
         case states
         /// Ask somebody else for records that did not come.
         case questions
+        /// Compare with some of the neighbours that came in a storm.
+        case newcomers
     }
 
     /// The periods of 2.8.1, which its peers expect.
     static let routeDelay = Duration.milliseconds(100)
     static let updateDelay = Duration.seconds(1)
+    /// How long nothing must have changed about ourself to tell neighbours sooner than that, when all take digests; and how
+    /// long they wait at most while this peer is behind with its work.
+    static let quietDelay = Duration.milliseconds(200)
+    static let longestUpdateDelay = Duration.seconds(5)
     static let exchangeInterval = Duration.seconds(30)
     /// A newcomer is heard of before its neighbour has told of the connection to it, `updateDelay` later. 2.8.1 waits no
     /// longer than that, and now and then takes the newcomer for unreachable until the next exchange.
     static let collectDelay = Duration.seconds(3)
     /// What is heard within this time is passed on together.
     static let newsDelay = Duration.milliseconds(30)
+    /// Between two rounds of passing on, when all neighbours take digests: they lose nothing by hearing it together.
+    static let newsInterval = Duration.milliseconds(250)
+    /// A machine that slept for an hour is not busy.
+    static let maximumStrain = Duration.seconds(1)
     /// New connections within this time are given the states of the channels together.
     static let statesDelay = Duration.milliseconds(20)
     /// How often news of the topology lead to a look for new peers at most.
@@ -57,6 +67,13 @@ public struct MeshCore: Sendable {
     /// Slots of records to pass on to random neighbours, and of those that go with our own next update.
     var news = SlotSet()
     var update = SlotSet()
+    var newcomers = Newcomers()
+    /// Connections to peers that take no digests.
+    var plainConnections = 0
+    /// When ourself was last announced, and when the first and the last change after that were.
+    var lastUpdate = MonotonicTime(nanoseconds: .min / 2)
+    var firstChange = MonotonicTime.zero
+    var lastChange = MonotonicTime.zero
     var deferred: [DeferredGossip] = []
     var awaitingStates: [ConnectionID] = []
     var nameConflicts = NameConflicts()
@@ -66,6 +83,7 @@ public struct MeshCore: Sendable {
     var nextRoom = MonotonicTime.zero
     var lastCheck = MonotonicTime(nanoseconds: .min / 2)
     var nextCheck: MonotonicTime?
+    var lastNews = MonotonicTime(nanoseconds: .min / 2)
     /// The directives of the call that is going on.
     var out: [MeshDirective] = []
     public internal(set) var statistics = MeshStatistics()
@@ -158,18 +176,28 @@ public struct MeshCore: Sendable {
     /// When `onTimer` is to be called next; it changes with every other call.
     public var nextDeadline: MonotonicTime? { timers.nextDeadline }
 
+    /// How late timers were of late. Gossip among peers that take digests slows down with it.
+    var strain: Duration { questions.strain }
+
+    private mutating func noteStrain(_ now: MonotonicTime) {
+        guard let due = timers.nextDeadline, due <= now else { return }
+        questions.strain = min(max(now - due, questions.strain * 7 / 8), Self.maximumStrain)
+    }
+
     /// Does what is due.
     public mutating func onTimer(now: MonotonicTime) -> [MeshDirective] {
+        noteStrain(now)
         while let timer = timers.popDue(now) {
             switch timer {
             case .routes: recalculate(now)
-            case .update: announceOurself(now)
+            case .update: onUpdateDue(now)
             case .collect: collect(now)
             case .exchange: exchange(now)
             case .check: check(now)
             case .news: passOnNews(now)
             case .states: requestStates()
             case .questions: askAgain(now)
+            case .newcomers: compareWithNewcomers()
             }
         }
         return flush()

@@ -26,6 +26,8 @@ final class MeshLink {
 
     /// Bytes given to the socket that the system has not taken.
     var unwritten = 0
+    /// Bytes given to the socket of whose fate nobody will tell.
+    var untold = 0
     /// Whether the core has more to send.
     var hasMore = false
 
@@ -33,8 +35,8 @@ final class MeshLink {
     var waitingMessages = 0
     var waitingBytes = 0
     var isPaused = false
-    let deliveries = JobQueue(isSteady: false)
-    let overlayJobs = JobQueue(isSteady: true)
+    lazy var deliveries = JobQueue(isSteady: false)
+    lazy var overlayJobs = JobQueue(isSteady: true)
 
     init(
         id: ConnectionID, channel: any Channel, outbound: Bool, local: Endpoint, remote: Endpoint,

@@ -31,7 +31,8 @@ extension MeshRouter {
         var bootstrap = ClientBootstrap(group: loop)
             .connectTimeout(.nanoseconds(configuration.routerLimits.dialTimeout.wholeNanoseconds))
             .channelOption(.autoRead, value: false)
-            .channelOption(.recvAllocator, value: Self.receiveAllocator)
+            .channelOption(.maxMessagesPerRead, value: 1)
+            .channelOption(.recvAllocator, value: ReceiveAllocator(spare: spareBuffer))
             .channelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(MeshChannelHandler(router: self, dialled: id))
@@ -201,6 +202,7 @@ extension MeshRouter {
     func accept(_ id: ConnectionID) {
         guard let link = links[id], link.phase == .preparing else { return }
         link.phase = .accepted
+        link.introduction?.features = [:]
         if let overlay, link.overlayIsPrepared { enqueue(link.overlayJobs) { await overlay.confirm(id) } }
         carryOut(link.machine.onAccepted(now: .now()), link)
         guard links[id] != nil else { return }
@@ -240,6 +242,12 @@ extension MeshRouter {
     private static let writePiece = 64 << 10
 
     private func write(_ bytes: [UInt8], _ link: MeshLink) {
+        if link.unwritten == 0, bytes.count <= Self.writePiece {
+            // Nearly always the system takes all of it at once, and there is nothing to be told of.
+            link.channel.write(ByteBuffer(bytes: bytes), promise: nil)
+            link.untold += bytes.count
+            return
+        }
         var rest = bytes[...]
         while !rest.isEmpty {
             let piece = rest.prefix(Self.writePiece)
@@ -259,7 +267,29 @@ extension MeshRouter {
         link.machine.onWriteQueued(now: .now())
     }
 
-    private func flush(_ link: MeshLink) { link.channel.flush() }
+    private func flush(_ link: MeshLink) {
+        link.channel.flush()
+        guard link.untold > 0 else { return }
+        let count = link.untold
+        link.untold = 0
+        guard let buffered = try? link.channel.syncOptions?.getOption(.bufferedWritableBytes) else {
+            // A channel whose write fails is closed when `flush` returns.
+            return carryOut(link.machine.onWriteFailure("broken pipe", now: .now()), link)
+        }
+        if buffered == 0 { return link.machine.onWriteProgress(isWaiting: link.unwritten > 0, now: .now()) }
+        link.unwritten += count
+        link.machine.onWriteQueued(now: .now())
+        let id = link.id
+        // Comes after what waits.
+        link.channel.writeAndFlush(ByteBuffer()).whenComplete { [self] result in
+            let event: LinkEvent =
+                switch result {
+                case .success: .wrote(id, count)
+                case .failure(let error): .writeFailed(id, SocketErrorText.cause(error))
+                }
+            assumeIsolated { $0.post(event) }
+        }
+    }
 
     private func onWrote(_ id: ConnectionID, _ count: Int) {
         guard let link = links[id] else { return }

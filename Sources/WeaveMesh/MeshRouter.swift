@@ -18,6 +18,8 @@ public actor MeshRouter {
     var stage = Stage.idle
 
     var links: [ConnectionID: MeshLink] = [:]
+    /// What all sockets read into, one after the other.
+    let spareBuffer: NIOLoopBoundBox<ByteBuffer?>
     var dialling: [ConnectionID: Bool] = [:]
     var handshakes = HandshakeTable()
     var lingering: [ObjectIdentifier: any Channel] = [:]
@@ -68,6 +70,7 @@ public actor MeshRouter {
         self.configuration = configuration
         self.overlay = overlay
         loop = MultiThreadedEventLoopGroup.singleton.next()
+        spareBuffer = ReceiveAllocator.spare(of: loop)
         core = MeshCore(
             configuration: MeshCoreConfiguration(
                 name: configuration.name, nickname: configuration.nickname, uid: random.next() | 1,
@@ -130,7 +133,8 @@ public actor MeshRouter {
                 }
             }
             .childChannelOption(.autoRead, value: false)
-            .childChannelOption(.recvAllocator, value: Self.receiveAllocator)
+            .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(.recvAllocator, value: ReceiveAllocator(spare: spareBuffer))
             .childChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture {
                     try channel.pipeline.syncOperations.addHandler(MeshChannelHandler(router: self, dialled: nil))
@@ -142,10 +146,6 @@ public actor MeshRouter {
         }
         return try await bootstrap.bind(to: SocketAddress(ipAddress: host, port: Int(configuration.port))).get()
     }
-
-    /// Every socket keeps a buffer of the size it last needed; with larger ones, memory would follow the largest burst
-    /// each connection ever saw.
-    static let receiveAllocator = AdaptiveRecvByteBufferAllocator(minimum: 512, initial: 1024, maximum: 16384)
 
     /// Closes all that is open and waits for all that runs.
     private func shutDown() async {
@@ -170,7 +170,7 @@ public actor MeshRouter {
     }
 
     /// Whether others can connect.
-    var isListening: Bool { server != nil }
+    public var isListening: Bool { server != nil }
 
     // MARK: Targets and views
 
@@ -254,7 +254,7 @@ public actor MeshRouter {
     }
 
     /// A longer agenda than this is given back.
-    private static let keptAgenda = 256
+    private static let keptAgenda = 16
 
     // MARK: Time
 
@@ -265,7 +265,7 @@ public actor MeshRouter {
 
     private func armTimer() {
         guard stage == .running || stage == .idle else { return }
-        let due = min(core.nextDeadline ?? .distantFuture, linksDue)
+        let due = min(core.timers.nextDeadline ?? .distantFuture, linksDue)
         guard due < timerDue else { return }
         timer?.cancel()
         timerDue = due
@@ -288,7 +288,7 @@ public actor MeshRouter {
                 if links[link.id] != nil { noteDeadline(of: link) }
             }
         }
-        perform((core.nextDeadline ?? .distantFuture) <= now ? core.onTimer(now: now) : [])
+        perform((core.timers.nextDeadline ?? .distantFuture) <= now ? core.onTimer(now: now) : [])
     }
 
     // MARK: Tasks

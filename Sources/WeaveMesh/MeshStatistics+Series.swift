@@ -72,6 +72,9 @@ extension MeshStatistics {
         family(
             "records", "Number of topology records that changed nothing.", "outcome",
             [("stale", staleRecords), ("refused", refusedRecords), ("forged", forgedRecords)])
+        family(
+            "summaries", "Number of summaries of a neighbour's topology.", "outcome",
+            [("equal", equalSummaries), ("different", differentSummaries)])
         func single(_ name: String, _ help: String, _ value: Int) { all.append(Series(name, help, [], value)) }
         single("malformed_updates", "Number of topology updates that could not be read.", malformedUpdates)
         single("records_asked", "Number of topology records asked for.", recordsAsked)

@@ -53,6 +53,9 @@ public struct MeshStatistics: Sendable, Equatable {
     public var malformedUpdates = 0
     /// Records asked for after a neighbour announced them.
     public var recordsAsked = 0
+    /// Summaries of the topology of neighbours that were the same as ours, and that were not.
+    public var equalSummaries = 0
+    public var differentSummaries = 0
     /// Times a record with our own name and another UID made us raise our version.
     public var ownRecordConflicts = 0
     /// Recalculations of the routes.
@@ -89,6 +92,14 @@ public struct MeshTraffic: Sendable, Equatable {
     public var unknown = Count()
 
     public init() {}
+
+    /// All kinds together.
+    public var total: Count {
+        [gossip, unicasts, broadcasts, control, unknown].reduce(into: Count()) { sum, kind in
+            sum.messages += kind.messages
+            sum.bytes += kind.bytes
+        }
+    }
 
     mutating func note(_ tag: MessageTag?, bytes: Int) {
         switch tag {

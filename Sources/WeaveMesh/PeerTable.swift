@@ -8,15 +8,17 @@ struct PeerRecord: Sendable {
     var uid: UInt64 = 0
     var version: UInt64 = 0
     var shortID: ShortID?
-    /// The connections in their encoded form (`TopologyWriter.appendConnection`).
-    var connections: [UInt8] = []
-    var connectionCount = 0
+    var connections = ConnectionList()
     /// Grows with each change of any record: equal stamps of a slot mean the same record.
     var stamp: UInt64 = 0
 
-    var isPlaceholder: Bool { uid == 0 && version == 0 && connections.isEmpty }
-
     var label: String { "\(name)(\(nickname))" }
+
+    /// What is told of the record; nil while its owner has told nothing: whoever has a connection has changed once.
+    var entry: TopologyDigest.Entry? {
+        version == 0
+            ? nil : TopologyDigest.Entry(name: name, uid: uid, version: version, hasShortID: shortID != nil)
+    }
 }
 
 /// Every known peer, ourself at slot 0, and the graph of their connections.
@@ -30,9 +32,9 @@ struct PeerTable: Sendable {
 
     /// Peers learned from others at most: as many as there are short ids. Neighbours are taken even beyond it.
     static let maximumPeers = 4096
-    /// Bytes of encoded connections of all records together: four times what a full mesh of a thousand peers needs.
+    /// Bytes of connections of all records together: many times what a full mesh of a thousand peers needs.
     static let maximumBytes = 128 << 20
-    /// What an encoded connection takes besides the text of its address, at most.
+    /// What a connection takes besides the text of its address, at most.
     private static let entryOverhead = 16
 
     static let ourSlot = 0
@@ -41,6 +43,8 @@ struct PeerTable: Sendable {
     private(set) var graph = TopologyGraph()
     private(set) var shortIDs: ShortIDTable
     private(set) var ownLinks: [Int: OwnLink] = [:]
+    /// The sum of all records but placeholders.
+    private(set) var summary = TopologySummary()
     /// Grows with each change of a record or of the set of peers.
     private(set) var stamp: UInt64 = 0
     /// Grows when a peer comes or goes.
@@ -78,6 +82,20 @@ struct PeerTable: Sendable {
     func slot(of name: PeerName) -> Int? { slots[name] }
 
     func record(_ slot: Int) -> PeerRecord? { slot < records.count ? records[slot] : nil }
+
+    /// What is told of the record in a slot, and its stamp; nil for placeholders.
+    func entry(_ slot: Int) -> (entry: TopologyDigest.Entry, stamp: UInt64)? {
+        guard slot < records.count, let entry = records[slot]?.entry, let stamp = records[slot]?.stamp else {
+            return nil
+        }
+        return (entry, stamp)
+    }
+
+    /// The stamp of the record in a slot when it is just this one.
+    func stamp(_ slot: Int, uid: UInt64, version: UInt64) -> UInt64? {
+        guard slot < records.count, records[slot]?.uid == uid, records[slot]?.version == version else { return nil }
+        return records[slot]?.stamp
+    }
 
     /// The slots of all peers in the order of their names.
     var sortedSlots: [Int] { slots.sorted { $0.key < $1.key }.map(\.value) }
@@ -132,7 +150,7 @@ struct PeerTable: Sendable {
         else { return false }
         _ = shortIDs.remove(name, old)
         _ = shortIDs.add(name, new)
-        records[Self.ourSlot]?.shortID = new
+        change(Self.ourSlot) { $0.shortID = new }
         raiseOwnVersion()
         return true
     }
@@ -140,9 +158,19 @@ struct PeerTable: Sendable {
     /// Our next version. It stays at the top once there, instead of starting again below what everybody has.
     mutating func raiseOwnVersion(beyond other: UInt64? = nil) {
         let base = other ?? own.version
+        change(Self.ourSlot) { $0.version = base == .max ? .max : base + 1 }
+    }
+
+    /// Changes a record, with all that follows from it.
+    private mutating func change(_ slot: Int, _ body: (inout PeerRecord) -> Void) {
+        guard var record = records[slot] else { return }
+        records[slot] = nil
+        if let entry = record.entry { summary.remove(entry) }
+        body(&record)
         stamp += 1
-        records[Self.ourSlot]?.version = base == .max ? .max : base + 1
-        records[Self.ourSlot]?.stamp = stamp
+        record.stamp = stamp
+        if let entry = record.entry { summary.add(entry) }
+        records[slot] = record
     }
 
     private mutating func ownRecordChanged() {
@@ -161,16 +189,15 @@ struct PeerTable: Sendable {
     mutating func refreshOwnConnections() {
         guard ownConnectionsAreStale else { return }
         ownConnectionsAreStale = false
-        var encoded: [UInt8] = []
-        encoded.reserveCapacity(ownLinks.count * 32)
+        var list = ConnectionList()
+        list.reserve(ownLinks.count)
         for (slot, link) in ownLinks.sorted(by: { $0.key < $1.key }) {
             guard let name = records[slot]?.name else { continue }
-            TopologyWriter.appendConnection(
-                to: &encoded, name: name, address: Array(link.address.utf8)[...], outbound: link.outbound,
+            list.append(
+                name: name, address: Array(link.address.utf8)[...], outbound: link.outbound,
                 established: link.established)
         }
-        records[Self.ourSlot]?.connections = encoded
-        records[Self.ourSlot]?.connectionCount = ownLinks.count
+        records[Self.ourSlot]?.connections = list
     }
 
     // MARK: Peers coming and going
@@ -186,11 +213,12 @@ struct PeerTable: Sendable {
             if let shortID = record.shortID {
                 effect.invalidated = shortIDs.remove(record.name, shortID).invalidated || effect.invalidated
             }
+            if let entry = record.entry { summary.remove(entry) }
             graph.remove(slot)
             slots[record.name] = nil
             records[slot] = nil
             free.append(slot)
-            bytes -= record.connections.count
+            bytes -= record.connections.byteCount
         }
         if !removed.isEmpty {
             membership += 1
@@ -207,6 +235,7 @@ struct PeerTable: Sendable {
         if slot == records.count { records.append(nil) }
         records[slot] = record
         records[slot]?.stamp = stamp
+        if let entry = record.entry { summary.add(entry) }
         slots[record.name] = slot
         graph.insert(slot)
         return slot
@@ -223,7 +252,7 @@ struct PeerTable: Sendable {
             guard let record = record(slot) else { continue }
             writer.append(
                 name: record.name, nickname: record.nickname, uid: record.uid, version: record.version,
-                shortID: record.shortID, connections: record.connections, count: record.connectionCount)
+                shortID: record.shortID, connections: record.connections.encoded, count: record.connections.count)
         }
         return writer.bytes
     }
@@ -308,7 +337,7 @@ struct PeerTable: Sendable {
         }
         guard let old = records[slot] else { return false }
         let size = update.entries[new.entries].reduce(0) { $0 + $1.address.count + Self.entryOverhead }
-        guard new.isKnown || bytes - old.connections.count + size <= maximumBytes else {
+        guard new.isKnown || bytes - old.connections.byteCount + size <= maximumBytes else {
             outcome.refused += 1
             return false
         }
@@ -320,16 +349,16 @@ struct PeerTable: Sendable {
         let gainsShortID =
             (new.version, new.uid) == (old.version, old.uid) && new.shortID != nil && old.shortID == nil
         guard isHigher || gainsShortID else { return false }
-        records[slot]?.version = new.version
-        records[slot]?.uid = new.uid
-        records[slot]?.nickname = new.nickname
+        change(slot) { record in
+            record.version = new.version
+            record.uid = new.uid
+            record.nickname = new.nickname
+            record.shortID = new.shortID
+        }
         if new.shortID != old.shortID {
             if let shortID = old.shortID { note(shortIDs.remove(old.name, shortID), in: &outcome) }
-            records[slot]?.shortID = new.shortID
             if let shortID = new.shortID { note(shortIDs.add(old.name, shortID), in: &outcome) }
         }
-        stamp += 1
-        records[slot]?.stamp = stamp
         // A record that was passed over as known differs in its short id at most.
         if !new.isKnown { setConnections(of: slot, to: new, from: update, &outcome) }
         return true
@@ -364,17 +393,16 @@ struct PeerTable: Sendable {
             if entry.established { established.insert(other) } else { established.remove(other) }
         }
         if hasRepetition { entries = Self.lastOfEach(entries) }
-        var encoded: [UInt8] = []
-        encoded.reserveCapacity(entries.reduce(0) { $0 + $1.address.count + Self.entryOverhead })
+        var list = ConnectionList()
+        list.reserve(entries.count)
         for entry in entries {
-            TopologyWriter.appendConnection(
-                to: &encoded, name: entry.name,
+            list.append(
+                name: entry.name,
                 address: update.bytes[Int(entry.address.lowerBound)..<Int(entry.address.upperBound)],
                 outbound: entry.outbound, established: entry.established)
         }
-        bytes += encoded.count - (records[slot]?.connections.count ?? 0)
-        records[slot]?.connections = encoded
-        records[slot]?.connectionCount = entries.count
+        bytes += list.byteCount - (records[slot]?.connections.byteCount ?? 0)
+        records[slot]?.connections = list
         graph.setRow(slot, listed: listed, established: established)
     }
 

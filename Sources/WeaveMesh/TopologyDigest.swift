@@ -1,17 +1,42 @@
 import WeaveCore
 
 /// Versions in place of records. Peers of this library say in the handshake that they take digests; between them a
-/// record travels only when it is asked for, so that each peer gets it once, not once from every neighbour. To others,
-/// 2.8.1 among them, records are sent as ever.
+/// record travels only when it is asked for, so that each peer gets it once, not once from every neighbour. Only its
+/// own record a peer gives unasked to all neighbours that take digests: nobody can have a newer one. To others, 2.8.1
+/// among them, records are sent as ever.
 ///
 ///     A ── announcement: names and versions ──► B     B compares
 ///     A ◄── question: names of what it lacks ── B
 ///     A ── ordinary topology update ──────────► B
+///
+/// From time to time they look whether they have missed something, which costs 20 bytes when they have not:
+///
+///     A ── summary: one sum over all versions ► B     equal: nothing more; different:
+///     A ◄── inventory: all names and versions ─ B     A asks for what is newer there
+///     A ── announcement: what B lacks ────────► B     and B asks in its turn
 enum TopologyDigest {
     /// The channel of digests. It is used only towards neighbours that announced the feature.
     static let channel = "topology-digest"
     static let feature = "TopologyDigest"
-    static let featureValue = "1"
+    static let featureValue = "2"
+
+    /// How much of this a neighbour takes.
+    enum Level: Sendable, Comparable {
+        /// Nothing, as 2.8.1: topology goes to it whole.
+        case none
+        /// Announcements and questions: value 1 of the feature.
+        case versions
+        /// Summaries and inventories too: value 2, and those to come.
+        case summaries
+
+        init(_ features: [String: String]) {
+            switch features[TopologyDigest.feature].flatMap({ UInt8($0) }) {
+            case nil, 0: self = .none
+            case 1: self = .versions
+            default: self = .summaries
+            }
+        }
+    }
 
     /// What is announced of a record.
     struct Entry: Equatable {
@@ -22,116 +47,102 @@ enum TopologyDigest {
     }
 
     enum Message: Equatable {
+        /// Versions that the sender has.
         case announcement([Entry])
+        /// Records that the sender wants.
         case question([PeerName])
+        /// The sum of all versions that the sender has.
+        case summary(TopologySummary)
+        /// All versions that the sender has: what is not in it, it lacks.
+        case inventory([Entry])
     }
+
+    /// A name, a flag, a UID and a version of one byte.
+    private static let minimumEntryBytes = PeerName.byteCount + 10
 
     private static let announcementKind: UInt8 = 1
     private static let questionKind: UInt8 = 2
+    private static let summaryKind: UInt8 = 3
+    private static let inventoryKind: UInt8 = 4
+
+    /// Entries of one digest. A peer knows fewer: it stops learning at a quarter of this.
+    static let maximumEntries = 4 * PeerTable.maximumPeers
 
     static func encode(_ message: Message) -> [UInt8] {
         var out: [UInt8] = []
         switch message {
-        case .announcement(let entries):
-            out.reserveCapacity(1 + entries.count * 20)
-            out.append(announcementKind)
-            for entry in entries {
-                out += entry.name.bytes
-                out.append(entry.hasShortID ? 1 : 0)
-                out.appendInteger(entry.uid, byteCount: 8)
-                out.appendWireUnsigned(entry.version)
-            }
+        case .announcement(let entries): append(entries, announcementKind, to: &out)
+        case .inventory(let entries): append(entries, inventoryKind, to: &out)
         case .question(let names):
+            out.reserveCapacity(1 + names.count * PeerName.byteCount)
             out.append(questionKind)
-            for name in names { out += name.bytes }
+            for name in names { out.appendInteger(name.rawValue, byteCount: PeerName.byteCount) }
+        case .summary(let summary):
+            out.append(summaryKind)
+            out.appendInteger(summary.count, byteCount: 4)
+            out.appendInteger(summary.first, byteCount: 8)
+            out.appendInteger(summary.second, byteCount: 8)
         }
         return out
     }
 
+    private static func append(_ entries: [Entry], _ kind: UInt8, to out: inout [UInt8]) {
+        out.reserveCapacity(1 + entries.count * (minimumEntryBytes + 2))
+        out.append(kind)
+        for entry in entries {
+            out.appendInteger(entry.name.rawValue, byteCount: PeerName.byteCount)
+            out.append(entry.hasShortID ? 1 : 0)
+            out.appendInteger(entry.uid, byteCount: 8)
+            out.appendWireUnsigned(entry.version)
+        }
+    }
+
     static func decode(_ bytes: [UInt8], from start: Int, to end: Int) throws(MeshWireError) -> Message {
         var cursor = MeshWireCursor(bytes, from: start, to: end)
-        func integer(_ count: Int) throws(MeshWireError) -> UInt64 {
-            guard count <= cursor.remaining else { throw MeshWireError("topology digest cut short") }
-            let first = cursor.position
-            try cursor.skip(UInt64(count))
-            return bytes[first..<first + count].reduce(0) { $0 << 8 | UInt64($1) }
-        }
-        let kind = try integer(1)
-        switch UInt8(truncatingIfNeeded: kind) {
-        case announcementKind:
-            var entries: [Entry] = []
-            while cursor.remaining > 0 {
-                let name = PeerName(truncating: try integer(PeerName.byteCount))
-                let hasShortID = try integer(1) != 0
-                let uid = try integer(8)
-                entries.append(
-                    Entry(name: name, uid: uid, version: try cursor.unsigned(), hasShortID: hasShortID))
-            }
-            return .announcement(entries)
+        switch UInt8(truncatingIfNeeded: try integer(1, &cursor)) {
+        case announcementKind: return .announcement(try entries(&cursor))
+        case inventoryKind: return .inventory(try entries(&cursor))
         case questionKind:
             var names: [PeerName] = []
-            while cursor.remaining > 0 { names.append(PeerName(truncating: try integer(PeerName.byteCount))) }
+            names.reserveCapacity(min(cursor.remaining / PeerName.byteCount, maximumEntries))
+            while cursor.remaining > 0 {
+                try checkCount(names.count)
+                names.append(PeerName(truncating: try integer(PeerName.byteCount, &cursor)))
+            }
             return .question(names)
-        default: throw MeshWireError("topology digest of unknown kind \(kind)")
+        case summaryKind:
+            let count = UInt32(truncatingIfNeeded: try integer(4, &cursor))
+            let first = try integer(8, &cursor)
+            return .summary(TopologySummary(count: count, first: first, second: try integer(8, &cursor)))
+        case let kind: throw MeshWireError("topology digest of unknown kind \(kind)")
         }
     }
-}
 
-/// The records that were asked for and have not come yet.
-struct TopologyQuestions: Sendable {
-    private struct Question: Sendable {
-        var version: UInt64
-        var uid: UInt64
-        var asked: ConnectionID
-        /// Others who announced the same, to ask when the answer does not come.
-        var others: [ConnectionID] = []
-        var deadline: MonotonicTime
-    }
-
-    private var open: [PeerName: Question] = [:]
-
-    /// How long an answer may take before another neighbour is asked. An answer waits behind what its sender has to send.
-    static let patience = Duration.seconds(2)
-    private static let alternatives = 3
-
-    var isEmpty: Bool { open.isEmpty }
-
-    /// Notes that a neighbour has a record we lack; whether to ask it now.
-    mutating func mayAsk(_ entry: TopologyDigest.Entry, of id: ConnectionID, now: MonotonicTime) -> Bool {
-        if let known = open[entry.name], (known.version, known.uid) >= (entry.version, entry.uid), known.deadline > now
-        {
-            if known.asked != id, known.others.count < Self.alternatives, !known.others.contains(id) {
-                open[entry.name]?.others.append(id)
-            }
-            return false
+    private static func entries(_ cursor: inout MeshWireCursor) throws(MeshWireError) -> [Entry] {
+        var entries: [Entry] = []
+        entries.reserveCapacity(min(cursor.remaining / minimumEntryBytes, maximumEntries))
+        while cursor.remaining > 0 {
+            try checkCount(entries.count)
+            let name = PeerName(truncating: try integer(PeerName.byteCount, &cursor))
+            let hasShortID = try integer(1, &cursor) != 0
+            let uid = try integer(8, &cursor)
+            entries.append(Entry(name: name, uid: uid, version: try cursor.unsigned(), hasShortID: hasShortID))
         }
-        guard open.count < PeerTable.maximumPeers || open[entry.name] != nil else { return false }
-        open[entry.name] = Question(
-            version: entry.version, uid: entry.uid, asked: id, deadline: now + Self.patience)
-        return true
+        return entries
     }
 
-    /// A record came.
-    mutating func onRecord(_ name: PeerName, version: UInt64, uid: UInt64) {
-        guard let known = open[name], (version, uid) >= (known.version, known.uid) else { return }
-        open[name] = nil
-    }
-
-    /// Gives up on answers that are late, or whose neighbour is gone: whom to ask instead.
-    mutating func askAgain(
-        now: MonotonicTime, lost: ConnectionID? = nil, isLive: (ConnectionID) -> Bool
-    ) -> [(name: PeerName, of: ConnectionID)] {
-        var again: [(name: PeerName, of: ConnectionID)] = []
-        for (name, question) in open where question.asked == lost || question.deadline <= now {
-            guard let next = question.others.first(where: isLive) else {
-                open[name] = nil
-                continue
-            }
-            open[name]?.asked = next
-            open[name]?.others.removeAll { $0 == next }
-            open[name]?.deadline = now + Self.patience
-            again.append((name, next))
+    private static func checkCount(_ count: Int) throws(MeshWireError) {
+        guard count < maximumEntries else {
+            throw MeshWireError("topology digest of more than \(maximumEntries) entries")
         }
-        return again.sorted { $0.name < $1.name }
+    }
+
+    private static func integer(_ count: Int, _ cursor: inout MeshWireCursor) throws(MeshWireError) -> UInt64 {
+        guard count <= cursor.remaining else { throw MeshWireError("topology digest cut short") }
+        let first = cursor.position
+        try cursor.skip(UInt64(count))
+        var value: UInt64 = 0
+        for index in first..<first + count { value = value << 8 | UInt64(cursor.bytes[index]) }
+        return value
     }
 }

@@ -62,6 +62,11 @@ struct TopologyGraph: Sendable {
         }
     }
 
+    /// Whether `slot` lists `other`.
+    func lists(_ slot: Int, _ other: Int) -> Bool {
+        listed[slot * wordsPerRow + other >> 6] >> UInt64(other & 63) & 1 == 1
+    }
+
     /// The peers that `slot` lists.
     func row(_ slot: Int) -> SlotSet { SlotSet(words: Array(listed[slot * wordsPerRow..<(slot + 1) * wordsPerRow])) }
 

@@ -101,41 +101,6 @@ struct TopologyWriter {
         out.append(0)
     }
 
-    /// Goes through elements that `appendConnection` wrote.
-    static func forEachConnection(
-        in bytes: [UInt8], _ body: (PeerName, Range<Int>, _ outbound: Bool, _ established: Bool) -> Void
-    ) {
-        var position = 0
-        while position + 2 + PeerName.byteCount < bytes.count {
-            position += 2
-            var name: UInt64 = 0
-            for index in position..<position + PeerName.byteCount { name = name << 8 | UInt64(bytes[index]) }
-            position += PeerName.byteCount
-            var field = 0
-            var address = 0..<0
-            var outbound = false
-            var established = false
-            while position < bytes.count, bytes[position] != 0 {
-                field += Int(bytes[position])
-                position += 1
-                switch field {
-                case 1:
-                    var cursor = MeshWireCursor(bytes, from: position, to: bytes.count)
-                    address = (try? cursor.range("string")) ?? 0..<0
-                    position = cursor.position
-                case 2:
-                    outbound = true
-                    position += 1
-                default:
-                    established = true
-                    position += 1
-                }
-            }
-            position += 1
-            body(PeerName(truncating: name), address, outbound, established)
-        }
-    }
-
     /// A type number at the head of a message. Those from 64 on take two bytes.
     private static func head(_ id: UInt8, negative: Bool) -> [UInt8] { [0xff, id << 1 - (negative ? 1 : 0)] }
 

@@ -102,6 +102,63 @@ struct MeshSimulatorTests {
         #expect(failures.isEmpty, "\(failures.prefix(5))")
     }
 
+    /// Bytes that peers send in a minute in which one goes or comes, and in a minute of rest.
+    private static func cost(plainPeers: Set<Int>) -> (perChange: Int, perMinute: Int)? {
+        var simulation = MeshSimulation(
+            seed: 31, options: .init(peers: 50, connectionLimit: 6, plainPeers: plainPeers))
+        simulation.start()
+        func agrees() -> Bool {
+            simulation.run(until: { $0.disagreement() == nil }, every: .seconds(1), limit: .seconds(300))
+        }
+        guard agrees() else { return nil }
+        simulation.run(for: .seconds(60))
+        var before = simulation.bytes
+        simulation.run(for: .seconds(60))
+        let perMinute = simulation.bytes - before
+        before = simulation.bytes
+        let changes = 2
+        for change in 0..<changes {
+            // What was going on about the last one has come to rest.
+            simulation.crash(change * 9)
+            simulation.run(for: .seconds(60))
+            simulation.restart(change * 9)
+            simulation.run(for: .seconds(60))
+        }
+        guard agrees() else { return nil }
+        return ((simulation.bytes - before) / (2 * changes), perMinute)
+    }
+
+    @Test("a change costs less than half where peers compare first, and rest costs next to nothing")
+    func bytesOfChanges() throws {
+        let plain = try #require(Self.cost(plainPeers: Set(0..<50)))
+        let comparing = try #require(Self.cost(plainPeers: []))
+        for (name, cost) in [("whole", plain), ("compared", comparing)] {
+            print(
+                "simulator: topology \(name): \(cost.perChange) bytes in a minute with a change, "
+                    + "\(cost.perMinute) in one of rest")
+        }
+        #expect(comparing.perChange * 2 < plain.perChange)
+        #expect(comparing.perMinute * 10 < plain.perMinute)
+    }
+
+    @Test(
+        "peers of which half compare no topology come to the same under faults",
+        arguments: 1...4 as ClosedRange<UInt64>)
+    func mixedMeshes(_ seed: UInt64) {
+        let failure = Self.churn(
+            seed: seed,
+            options: .init(peers: 30, connectionLimit: 8, plainPeers: Set((0..<30).filter { $0 % 2 == 0 })))
+        #expect(failure == nil, "seed \(seed): \(failure ?? "")")
+    }
+
+    @Test("a few that compare no topology among many that do, and the other way round, come to the same")
+    func rareKinds() {
+        for (seed, plain) in [(11, Set([3, 17])), (12, Set(0..<28))] as [(UInt64, Set<Int>)] {
+            let failure = Self.churn(seed: seed, options: .init(peers: 30, connectionLimit: 8, plainPeers: plain))
+            #expect(failure == nil, "seed \(seed): \(failure ?? "")")
+        }
+    }
+
     @Test("small meshes under faults come to the same topology", arguments: [2, 3, 5, 9, 17])
     func smallMeshes(_ peers: Int) {
         for seed in Self.seeds(20) {

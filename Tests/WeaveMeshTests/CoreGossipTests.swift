@@ -295,7 +295,8 @@ struct CoreGossipTests {
             Issue.record("no announcement")
             return
         }
-        #expect(Set(entries.map(\.name.rawValue)) == [0x10, 0x20])
+        // The neighbour has told nothing about itself that could be passed on.
+        #expect(entries.map(\.name.rawValue) == [0x10])
         let question = TopologyDigest.encode(.question([PeerName(truncating: 0x10), PeerName(truncating: 0x77)]))
         _ = core.onMessage(id, tag: 4, payload: gossip(TopologyDigest.channel, question, from: 0x20), now: .zero)
         let answer = core.drain(id)

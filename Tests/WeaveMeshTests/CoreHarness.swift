@@ -61,11 +61,11 @@ struct DescribedPeer: Equatable, CustomStringConvertible {
         shortID = record.shortID.map { Int($0.rawValue) }
         links = []
         var links: Set<Link> = []
-        TopologyWriter.forEachConnection(in: record.connections) { name, address, outbound, established in
+        record.connections.forEach { connection in
             links.insert(
                 Link(
-                    name: name, address: String(decoding: record.connections[address], as: UTF8.self),
-                    outbound: outbound, established: established))
+                    name: connection.name, address: connection.address.description, outbound: connection.outbound,
+                    established: connection.established))
         }
         self.links = links
     }

@@ -243,6 +243,38 @@ struct CoreMakerTests {
         #expect(core.status(now: .zero).terminationCount == 2)
     }
 
+    @Test("begins so many attempts at a time, and further ones as they succeed or stay without answer")
+    func pacing() throws {
+        var core = MeshCore.sample(limit: 0)
+        let targets = (0..<150).map { "10.1.0.\($0)" }
+        let first = connect(&core, targets).dials
+        #expect(first.count == DialPacing.atOnce)
+        // Ten connect: within the interval of looks ten others are tried.
+        for (index, dial) in first.prefix(10).enumerated() {
+            let directives = core.onConnectionReady(
+                dial.id, introduction(0x100 + UInt64(index)), local: endpoint("10.0.0.1:5000"), remote: dial.endpoint,
+                outbound: true, now: moment(0.01))
+            #expect(directives.accepted == [dial.id])
+        }
+        let second = core.advance(to: moment(0.2)).dials
+        #expect(second.count == 10)
+        // The others are silent: they hold nobody up for more than a second.
+        let rest = core.advance(to: moment(1.5)).dials
+        #expect(rest.count == DialPacing.atOnce)
+        let last = core.advance(to: moment(3)).dials
+        #expect(Set((first + second + rest + last).map(\.endpoint)).count == targets.count)
+    }
+
+    @Test("does not begin with the same of many targets as everybody")
+    func order() {
+        let targets = (0..<150).map { "10.1.0.\($0)" }
+        let beginnings = (1...3 as ClosedRange<UInt64>).map { seed in
+            var core = MeshCore.sample(limit: 0, seed: seed)
+            return Set(connect(&core, targets).dials.map(\.endpoint))
+        }
+        #expect(Set(beginnings).count == 3)
+    }
+
     @Test("says beforehand what would be refused")
     func refusals() throws {
         var core = MeshCore.sample(limit: 2)

@@ -182,7 +182,7 @@ struct CoreTopologyTests {
     func repeatedConnections() throws {
         let table = try table([SampleRecord(name: 0x20, links: [(0x10, true), (0x30, true), (0x10, false)])])
         let slot = try #require(table.slot(of: PeerName(truncating: 0x20)))
-        #expect(table.record(slot)?.connectionCount == 2)
+        #expect(table.record(slot)?.connections.count == 2)
         #expect(!table.graph.establishedRow(slot).contains(PeerTable.ourSlot))
         #expect(table.graph.row(slot).contains(PeerTable.ourSlot))
     }

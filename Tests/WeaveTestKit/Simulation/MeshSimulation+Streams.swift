@@ -60,7 +60,8 @@ extension MeshSimulation {
         else { return end(id, reason: "read: connection reset by peer") }
         let introduction = RemoteIntroduction(
             name: remote.configuration.name, nickname: remote.configuration.nickname, uid: remote.configuration.uid,
-            connectionUID: stream.uid, shortID: remote.shortID, features: MeshCore.announcedFeatures)
+            connectionUID: stream.uid, shortID: remote.shortID,
+            features: isPlain(side.host) || isPlain(other.host) ? [:] : MeshCore.announcedFeatures)
         let dialler = IPAddress.v4(Self.address(of: stream.sides[0].host))
         let acceptor = Endpoint(.v4(Self.address(of: stream.sides[1].host)), port: 6783)
         let ephemeral = Endpoint(dialler, port: stream.port)
@@ -71,6 +72,8 @@ extension MeshSimulation {
                 remote: outbound ? acceptor : ephemeral, outbound: outbound, now: now)
         }
     }
+
+    private func isPlain(_ host: Int) -> Bool { options.plainPeers.contains(host) }
 
     mutating func onAccepted(_ host: Int, _ connection: ConnectionID) {
         guard let id = hosts[host].sides[connection], var stream = streams[id.stream] else { return }

@@ -16,16 +16,19 @@ public struct MeshSimulation {
         /// How many random other peers each peer is given as targets, besides the one before it.
         public var extraTargets: Int
         public var network: NetworkConditions
+        /// Peers that compare no topology before they send it, as 2.8.1.
+        public var plainPeers: Set<Int>
 
         public init(
             peers: Int, connectionLimit: Int = 200, discovery: Bool = true, extraTargets: Int = 1,
-            network: NetworkConditions = .calm
+            network: NetworkConditions = .calm, plainPeers: Set<Int> = []
         ) {
             self.peers = peers
             self.connectionLimit = connectionLimit
             self.discovery = discovery
             self.extraTargets = extraTargets
             self.network = network
+            self.plainPeers = plainPeers
         }
     }
 
