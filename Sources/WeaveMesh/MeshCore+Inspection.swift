@@ -10,7 +10,7 @@ extension MeshCore {
 
     /// Whether a peer is in the topology, as described by itself.
     package func holds(_ peer: PeerName) -> Bool {
-        table.slot(of: peer).flatMap { table.record($0) }.map { !$0.isPlaceholder } ?? false
+        table.slot(of: peer).flatMap { table.entry($0) } != nil
     }
 
     /// Equal for peers that hold the same records, by name, incarnation, version and short id.
