@@ -15,6 +15,7 @@ final class Attacker: ChannelInboundHandler, Sendable {
         var machine: ConnectionMachine
         var outcome = Outcome()
         var isIntroduced = false
+        var remoteFeatures: [String: String] = [:]
         var isClosed = false
         var failure: String?
         /// Messages that arrived, tags included.
@@ -58,7 +59,7 @@ final class Attacker: ChannelInboundHandler, Sendable {
     /// What the socket told, such as a reset, with which the last words of the other side are lost.
     var failure: String? { state.value.failure }
     var messages: [[UInt8]] { state.value.messages }
-    var remoteFeatures: [String: String] { state.value.machine.remoteFeatures }
+    var remoteFeatures: [String: String] { state.value.remoteFeatures }
 
     /// A message as bytes, sealed when there is a password.
     func frame(_ tag: UInt8, _ payload: [UInt8]) throws -> [UInt8] {
@@ -85,8 +86,9 @@ final class Attacker: ChannelInboundHandler, Sendable {
         let bytes = unwrapInboundIn(data).readableBytesView
         let directives = state.change { state in
             var directives = state.machine.onBytes(bytes, now: .zero)
-            for case .introduced in directives {
+            for case .introduced(let introduction) in directives {
                 state.isIntroduced = true
+                state.remoteFeatures = introduction.features
                 directives += state.machine.onAccepted(now: .zero)
             }
             state.outcome.take(directives)

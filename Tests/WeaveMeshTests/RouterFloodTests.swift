@@ -90,19 +90,21 @@ struct RouterFloodTests {
     func digests() async throws {
         try await AttackScene.play { scene in
             let attacker = try await scene.attacker(MeshCore.announcedFeatures)
-            let names = [testName(1), testName(2), testName(3)] + (1000..<200_000).map { testName($0) }
-            let question = TopologyDigest.encode(.question(names))
+            let invented = (1000..<200_000).map { testName($0) }
+            let names = [testName(1), testName(2), testName(3)] + invented
+            let parts = stride(from: 0, to: names.count, by: TopologyDigest.maximumEntries)
+                .map { Array(names[$0..<min(names.count, $0 + TopologyDigest.maximumEntries)]) }
             let known = await scene.router.statistics().sent.gossip.bytes
-            for _ in 0..<5 {
+            for part in parts + parts + parts {
+                let question = TopologyDigest.encode(.question(part))
                 try await attacker.send(4, gossip(TopologyDigest.channel, question, from: 99))
             }
             try await scene.isHeard(attacker, "questions")
             #expect(await scene.router.statistics().sent.gossip.bytes - known < 100_000)
-            let entries = names.dropFirst(3).map {
-                TopologyDigest.Entry(name: $0, uid: 1, version: 1, hasShortID: false)
-            }
-            let announcement = TopologyDigest.encode(.announcement(entries))
-            for _ in 0..<3 {
+            for part in parts + parts {
+                let entries = part.filter { $0.rawValue >= testName(1000).rawValue }
+                    .map { TopologyDigest.Entry(name: $0, uid: 1, version: 1, hasShortID: false) }
+                let announcement = TopologyDigest.encode(.announcement(entries))
                 try await attacker.send(4, gossip(TopologyDigest.channel, announcement, from: 99))
             }
             try await scene.isHeard(attacker, "announcements")
@@ -110,6 +112,12 @@ struct RouterFloodTests {
             try await attacker.send(4, gossip(TopologyDigest.channel, [9, 9], from: 99))
             try await scene.isTurnedOut(attacker, "topology digest of unknown kind 9")
             try await scene.isForgotten(attacker)
+
+            let another = try await scene.attacker(MeshCore.announcedFeatures)
+            let whole = TopologyDigest.encode(.question(names))
+            try await another.send(4, gossip(TopologyDigest.channel, whole, from: 99))
+            try await scene.isTurnedOut(another, "topology digest of more than")
+            try await scene.isForgotten(another)
         }
     }
 
