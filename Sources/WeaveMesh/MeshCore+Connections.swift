@@ -234,11 +234,24 @@ extension MeshCore {
 
     // MARK: Peers that go, and short ids
 
+    /// Looks for unreachable peers in a while, and takes for such only those of which nothing is heard meanwhile.
+    mutating func armCollection(_ now: MonotonicTime) {
+        guard !timers.isArmed(.collect) else { return }
+        collectionLimit = table.stamp
+        timers.arm(.collect, at: now + Self.collectDelay)
+    }
+
+    /// The while is over.
+    mutating func onCollectionDue(_ now: MonotonicTime) {
+        collect(now, unchangedSince: collectionLimit)
+        if table.holdsUnreachable { armCollection(now) }
+    }
+
     /// Forgets the peers that cannot be reached any more.
-    mutating func collect(_ now: MonotonicTime) {
+    mutating func collect(_ now: MonotonicTime, unchangedSince limit: UInt64 = .max) {
         timers.cancel(.collect)
         statistics.collections += 1
-        let (removed, effect) = table.collect()
+        let (removed, effect) = table.collect(unchangedSince: limit)
         guard !removed.isEmpty else { return }
         for record in removed {
             log(.info, "Removed unreachable peer \(record.label)")

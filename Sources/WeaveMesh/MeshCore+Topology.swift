@@ -27,7 +27,7 @@ extension MeshCore {
         note(update, from: connection.id)
         report(outcome, from: connection, now)
         if !outcome.improved.isEmpty || table.membership != membership {
-            timers.armIfIdle(.collect, at: now + Self.collectDelay)
+            armCollection(now)
         }
         if !outcome.improved.isEmpty {
             timers.armIfIdle(.routes, at: now + Self.routeDelay)

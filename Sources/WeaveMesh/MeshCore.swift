@@ -78,6 +78,8 @@ public struct MeshCore: Sendable {
     var awaitingStates: [ConnectionID] = []
     var nameConflicts = NameConflicts()
     var complaints = ComplaintBudget()
+    /// The stamp of the topology when the next search for unreachable peers was decided on.
+    var collectionLimit: UInt64 = 0
     var discovery = DiscoveryCache()
     /// When room may be made for a newcomer again.
     var nextRoom = MonotonicTime.zero
@@ -191,7 +193,7 @@ public struct MeshCore: Sendable {
             switch timer {
             case .routes: recalculate(now)
             case .update: onUpdateDue(now)
-            case .collect: collect(now)
+            case .collect: onCollectionDue(now)
             case .exchange: exchange(now)
             case .check: check(now)
             case .news: passOnNews(now)

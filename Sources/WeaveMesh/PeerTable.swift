@@ -202,13 +202,22 @@ struct PeerTable: Sendable {
 
     // MARK: Peers coming and going
 
-    /// Removes the peers that cannot be reached from here, nor have a connection to us.
-    mutating func collect() -> (removed: [PeerRecord], effect: ShortIDTable.Effect) {
+    /// Whether there are peers that cannot be reached from here.
+    var holdsUnreachable: Bool {
+        let reachable = graph.reachable(from: Self.ourSlot)
+        return graph.present.members.contains { !reachable.contains($0) }
+    }
+
+    /// Removes the peers that cannot be reached from here, nor have a connection to us, and whose record has no later
+    /// stamp than this.
+    mutating func collect(
+        unchangedSince limit: UInt64 = .max
+    ) -> (removed: [PeerRecord], effect: ShortIDTable.Effect) {
         let reachable = graph.reachable(from: Self.ourSlot)
         var removed: [PeerRecord] = []
         var effect = ShortIDTable.Effect()
         for slot in graph.present.members where !reachable.contains(slot) {
-            guard let record = records[slot] else { continue }
+            guard let record = records[slot], record.stamp <= limit else { continue }
             removed.append(record)
             if let shortID = record.shortID {
                 effect.invalidated = shortIDs.remove(record.name, shortID).invalidated || effect.invalidated
