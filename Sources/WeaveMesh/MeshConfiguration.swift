@@ -27,8 +27,8 @@ public struct MeshConfiguration: Sendable {
     public var limits = ConnectionLimits()
     public var routerLimits = RouterLimits()
     public var logger: Logger
-    /// What takes the router's counters; nil for whatever `MetricsSystem` was bootstrapped with, which by itself is
-    /// nothing.
+    /// What takes the router's counters; nil for whatever `MetricsSystem` was bootstrapped with before the router runs,
+    /// which by itself is nothing.
     public var metrics: (any MetricsFactory)?
     /// How often it is told. In between, counting costs what integers cost.
     public var metricsInterval: Duration = .seconds(5)

@@ -41,19 +41,19 @@ extension MeshCore {
     }
 }
 
-/// How many lines messages of peers may put into the log: whoever sends a million of them must not fill a disk.
+/// How many lines others may put into the log: whoever sends a million messages must not fill a disk.
 struct ComplaintBudget: Sendable {
-    /// As many as strangers get for their handshakes.
+    /// For messages of peers; as many as strangers get for their handshakes.
     static let linesPerSecond = 20
 
     private var second = Int64.min
     private var count = 0
 
     /// Whether one more line fits into this second.
-    mutating func admits(_ now: MonotonicTime) -> Bool {
+    mutating func admits(_ now: MonotonicTime, limit: Int = linesPerSecond) -> Bool {
         let current = now.nanoseconds / 1_000_000_000
         if current != second { (second, count) = (current, 0) }
         count += 1
-        return count <= Self.linesPerSecond
+        return count <= limit
     }
 }

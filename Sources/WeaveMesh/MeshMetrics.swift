@@ -49,9 +49,11 @@ struct MeshMetrics {
 }
 
 extension MeshRouter {
-    /// Begins to tell the metrics system of this router.
+    /// Begins to tell the metrics system of this router, if there is one.
     func beginMetrics() {
-        metrics = MeshMetrics(factory: configuration.metrics ?? MetricsSystem.factory, peer: configuration.name)
+        let factory = configuration.metrics ?? MetricsSystem.factory
+        guard !(factory is NOOPMetricsHandler) else { return }
+        metrics = MeshMetrics(factory: factory, peer: configuration.name)
         let interval = TimeAmount.nanoseconds(configuration.metricsInterval.wholeNanoseconds)
         metricsTask = loop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { [weak self] _ in
             self?.assumeIsolated { $0.exportMetrics() }

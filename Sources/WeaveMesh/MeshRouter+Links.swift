@@ -276,7 +276,10 @@ extension MeshRouter {
             // A channel whose write fails is closed when `flush` returns.
             return carryOut(link.machine.onWriteFailure("broken pipe", now: .now()), link)
         }
-        if buffered == 0 { return link.machine.onWriteProgress(isWaiting: link.unwritten > 0, now: .now()) }
+        if buffered == 0 {
+            core.statistics.socketBytesSent += count
+            return link.machine.onWriteProgress(isWaiting: link.unwritten > 0, now: .now())
+        }
         link.unwritten += count
         link.machine.onWriteQueued(now: .now())
         let id = link.id
@@ -369,10 +372,7 @@ extension MeshRouter {
 
     /// Whether a line about a stranger still fits into this second.
     private func mayLog() -> Bool {
-        let second = MonotonicTime.now().nanoseconds / 1_000_000_000
-        if strangerLines.second != second { strangerLines = (second, 0) }
-        strangerLines.count += 1
-        return strangerLines.count <= configuration.routerLimits.strangerLines
+        strangerLines.admits(.now(), limit: configuration.routerLimits.strangerLines)
     }
 
     private func close(_ link: MeshLink, linger: Bool) {

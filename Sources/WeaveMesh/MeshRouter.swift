@@ -53,7 +53,7 @@ public actor MeshRouter {
     private var timerDue = MonotonicTime.distantFuture
     /// No connection has anything to do before this time.
     private var linksDue = MonotonicTime.distantFuture
-    var strangerLines = (second: Int64(0), count: 0)
+    var strangerLines = ComplaintBudget()
     var metrics: MeshMetrics?
     var metricsTask: RepeatedTask?
 

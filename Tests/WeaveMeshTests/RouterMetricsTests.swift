@@ -115,6 +115,8 @@ struct RouterMetricsTests {
             let payload = value("message_bytes_total", ["direction": "received", "kind": "unicast"])
             #expect(payload > 100)
             #expect(value("socket_bytes_total", ["direction": "received"]) > payload)
+            let told = await router.statistics()
+            #expect(told.socketBytesSent > told.sent.total.bytes)
             #expect(value("deliveries_total") == 10)
             #expect(value("merges_total", ["kind": "topology_record"]) >= 1)
             #expect(value("route_calculations_total") >= 1)
