@@ -154,7 +154,12 @@ public struct ConnectionMachine: Sendable {
     }
 
     /// Does what is due.
-    public mutating func onTimer(now: MonotonicTime) -> [ConnectionDirective] {
+    ///
+    /// - Parameter heartbeatsAhead: how much too early a heartbeat may be. A process with many connections wakes up
+    ///   once for all their heartbeats then, for they stay together.
+    public mutating func onTimer(
+        now: MonotonicTime, heartbeatsAhead: Duration = .zero
+    ) -> [ConnectionDirective] {
         guard state != .closed else { return [] }
         if let due = writeDeadline, due <= now {
             return end(ConnectionFailure(.timeout, "write tcp \(path): i/o timeout"))
@@ -165,7 +170,7 @@ public struct ConnectionMachine: Sendable {
             }
             readDeadline = now + limits.readTimeout
         }
-        guard let due = heartbeatDue, due <= now else { return [] }
+        guard let due = heartbeatDue, due <= now + heartbeatsAhead else { return [] }
         heartbeatDue = now + limits.heartbeatInterval
         // What waits already tells the remote that this side lives; more would only lengthen the queue.
         guard writeDeadline == nil else { return [] }

@@ -282,9 +282,11 @@ public actor MeshRouter {
         let now = MonotonicTime.now()
         if linksDue <= now {
             linksDue = .distantFuture
-            let limit = now + Self.timerSlack
+            let ahead = configuration.limits.heartbeatInterval / 10
             for link in Array(links.values) {
-                if let due = link.machine.nextDeadline, due <= limit { carryOut(link.machine.onTimer(now: due), link) }
+                if let due = link.machine.nextDeadline, due <= now + ahead {
+                    carryOut(link.machine.onTimer(now: now + Self.timerSlack, heartbeatsAhead: ahead), link)
+                }
                 if links[link.id] != nil { noteDeadline(of: link) }
             }
         }

@@ -71,6 +71,23 @@ struct ConnectionTimeTests {
         #expect(outcome.messages.isEmpty)
     }
 
+    @Test("a heartbeat goes a little early beside others, and the next one counts from there")
+    func earlyHeartbeat() throws {
+        var machine = try openMachine(now: moment(5))
+        var outcome = Outcome()
+        outcome.take(machine.onTimer(now: moment(31), heartbeatsAhead: .seconds(3)))
+        #expect(outcome.written.isEmpty)
+        outcome.take(machine.onTimer(now: moment(32), heartbeatsAhead: .seconds(3)))
+        #expect(outcome.written == [0, 0, 0, 1, 0])
+        #expect(machine.nextDeadline == moment(62))
+        // Nothing else may be early: silence is counted to the end.
+        outcome.take(machine.onTimer(now: moment(62), heartbeatsAhead: .seconds(3)))
+        outcome.take(machine.onTimer(now: moment(64), heartbeatsAhead: .seconds(3)))
+        #expect(outcome.failure == nil)
+        outcome.take(machine.onTimer(now: moment(65), heartbeatsAhead: .seconds(3)))
+        #expect(outcome.failure?.code == .timeout)
+    }
+
     @Test("a part of a message does not count as a sign of life")
     func slowMessage() throws {
         var machine = try openMachine()
