@@ -13,7 +13,8 @@ extension ConnectionMaker {
         if hasNoPlace(peer) {
             if !target.awaitsPlace, tryAfter <= now {
                 targets[endpoint]?.interval = Self.maximumInterval
-                targets[endpoint]?.backOff(target.lastError ?? "Connection limit reached at \(peer)", now: now, using: &generator)
+                let reason = target.lastError ?? "Connection limit reached at \(peer)"
+                targets[endpoint]?.backOff(reason, now: now, using: &generator)
                 targets[endpoint]?.awaitsPlace = true
             }
             awaitsPlaces = true

@@ -28,7 +28,9 @@ struct LargeMeshTests {
         print("simulator: \(text); \(wall) s of wall time, \(resident) MiB")
     }
 
-    private static var joinLimits: [Int] { environment["WEAVE_SIM_LIMIT"].flatMap { Int($0) }.map { [$0] } ?? [30, 100] }
+    private static var joinLimits: [Int] {
+        environment["WEAVE_SIM_LIMIT"].flatMap { Int($0) }.map { [$0] } ?? [30, 100]
+    }
 
     @Test("one join is known everywhere within three seconds", arguments: joinLimits)
     func join(limit: Int) {
