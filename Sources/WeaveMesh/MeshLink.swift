@@ -60,8 +60,12 @@ final class MeshLink {
 
 /// Asynchronous jobs that run one after the other. Confined to the router, which runs them.
 final class JobQueue {
-    private var jobs: [@Sendable () async -> Void] = []
+    /// Those before `position` are taken, and hold nothing any more: a queue that is never empty must not keep all that
+    /// ever went through it.
+    private var jobs: [(@Sendable () async -> Void)?] = []
     private var position = 0
+    /// Places of taken jobs that are kept before the others move up.
+    private static let takenPlaces = 64
     var task: Task<Void, Never>?
     /// Whether the jobs are to finish in peace when the router stops.
     let isSteady: Bool
@@ -74,12 +78,17 @@ final class JobQueue {
 
     func next() -> (@Sendable () async -> Void)? {
         guard position < jobs.count else {
-            jobs = []
-            position = 0
+            removeAll()
             return nil
         }
-        defer { position += 1 }
-        return jobs[position]
+        let job = jobs[position]
+        jobs[position] = nil
+        position += 1
+        if position > Self.takenPlaces, position * 2 > jobs.count {
+            jobs.removeFirst(position)
+            position = 0
+        }
+        return job
     }
 
     func removeAll() {
