@@ -37,7 +37,9 @@ struct ControlServer: Service {
             configuration: .init(
                 address: address.bindAddress,
                 availableConnectionsDelegate: MaximumAvailableConnections(Self.maximumConnections)),
-            onServerRunning: { _ in
+            onServerRunning: { listener in
+                try? await listener.pipeline.addHandler(
+                    AcceptRestHandler(address: address, logger: logger), position: .first)
                 if case .unix(let path) = address {
                     // The interface has no password: whoever can write to the socket rules the daemon.
                     try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
