@@ -162,7 +162,7 @@ struct ControlResponder: HTTPResponder {
             method: request.method.rawValue, path: request.uri.path,
             query: try FormFields(request.uri.query ?? ""),
             form: isForm ? try FormFields(String(buffer: body)) : FormFields(),
-            accept: request.headers[.accept], origin: request.headers[.origin])
+            accept: request.headers[.accept], host: request.head.authority, origin: request.headers[.origin])
     }
 
     private static func response(_ answer: ControlResponse) -> Response {
