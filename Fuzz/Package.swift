@@ -30,9 +30,9 @@ let package = Package(
         .target(
             name: "WeaveMesh", dependencies: ["WeaveCore", "WeaveGob", "WeaveCrypto"],
             exclude: [
-                "MeshChannelHandler.swift", "MeshConfiguration.swift", "MeshLink.swift", "MeshMetrics.swift",
-                "MeshRouter.swift", "MeshRouter+Directives.swift", "MeshRouter+Links.swift", "MeshSockets.swift",
-                "ReceiveAllocator.swift", "Replica.swift",
+                "HandshakeTable.swift", "MeshChannelHandler.swift", "MeshConfiguration.swift", "MeshLink.swift",
+                "MeshMetrics.swift", "MeshRouter.swift", "MeshRouter+Directives.swift", "MeshRouter+Links.swift",
+                "MeshSockets.swift", "ReceiveAllocator.swift", "Replica.swift",
             ]),
         .target(name: "WeaveIPAM", dependencies: ["WeaveCore", "WeaveGob"]),
         .target(

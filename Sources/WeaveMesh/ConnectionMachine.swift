@@ -81,6 +81,18 @@ public struct ConnectionMachine: Sendable {
         }
     }
 
+    /// How far the remote has come: one step more with its header, its flag, its key and its features. It never comes
+    /// back down while the connection lives.
+    var handshakeSteps: Int {
+        switch state {
+        case .header, .closed: 0
+        case .flag, .version1Features: 1
+        case .publicKey: 2
+        case .features: 3
+        case .introduced, .open: 4
+        }
+    }
+
     public var isClosed: Bool { state == .closed }
 
     /// When `onTimer` is to be called next; nil when nothing is waited for.

@@ -43,11 +43,16 @@ public struct MeshConfiguration: Sendable {
 
 /// How much a router takes on at one time.
 public struct RouterLimits: Sendable {
-    /// Connections made to us whose handshake is not over, in total. When there are more, the oldest of the address
-    /// that has most is dropped: an honest handshake takes milliseconds, so it is gone before it is the oldest.
+    /// Connections made to us whose handshake is not over, in total. When there are more, the address that has most
+    /// gives up the one whose remote has done nothing for longest: an honest handshake takes milliseconds, so it is
+    /// over before its turn comes.
     public var handshakes = 512
-    /// The same for one address. A host has one peer, rarely a few.
+    /// The same for one address, or for one network of 64 bits where it is IPv6, once they have been waited for. A host
+    /// has one peer, rarely a few; but a whole site may be behind one address.
     public var handshakesPerAddress = 128
+    /// How long an address may have more than that, so that many who come at one moment get in: several round trips
+    /// of a bad line.
+    public var handshakePatience: Duration = .seconds(3)
     /// For a TCP connection to come about; the system's own limit is minutes.
     public var dialTimeout: Duration = .seconds(20)
     /// For a name to be resolved: two tries of the usual resolver.

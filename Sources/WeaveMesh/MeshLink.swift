@@ -19,6 +19,8 @@ final class MeshLink {
     var machine: ConnectionMachine
     var phase = Phase.handshaking
     var introduction: RemoteIntroduction?
+    /// Steps of the handshake that the remote had taken when we last looked.
+    var steps = 0
     /// Whether the overlay knows of the connection and must hear of its end.
     var overlayIsPrepared = false
     /// What the overlay said before the core knew of the connection.
@@ -60,8 +62,12 @@ final class MeshLink {
 
 /// Asynchronous jobs that run one after the other. Confined to the router, which runs them.
 final class JobQueue {
-    private var jobs: [@Sendable () async -> Void] = []
+    /// Those before `position` are taken, and hold nothing any more: a queue that is never empty must not keep all that
+    /// ever went through it.
+    private var jobs: [(@Sendable () async -> Void)?] = []
     private var position = 0
+    /// Places of taken jobs that are kept before the others move up.
+    private static let takenPlaces = 64
     var task: Task<Void, Never>?
     /// Whether the jobs are to finish in peace when the router stops.
     let isSteady: Bool
@@ -74,44 +80,21 @@ final class JobQueue {
 
     func next() -> (@Sendable () async -> Void)? {
         guard position < jobs.count else {
-            jobs = []
-            position = 0
+            removeAll()
             return nil
         }
-        defer { position += 1 }
-        return jobs[position]
+        let job = jobs[position]
+        jobs[position] = nil
+        position += 1
+        if position > Self.takenPlaces, position * 2 > jobs.count {
+            jobs.removeFirst(position)
+            position = 0
+        }
+        return job
     }
 
     func removeAll() {
         jobs = []
         position = 0
-    }
-}
-
-/// Which connections made to us have not finished their handshakes, oldest first.
-struct HandshakeTable {
-    private var byAddress: [IPAddress: [ConnectionID]] = [:]
-    private var addresses: [ConnectionID: IPAddress] = [:]
-
-    var count: Int { addresses.count }
-
-    func count(of address: IPAddress) -> Int { byAddress[address]?.count ?? 0 }
-
-    mutating func insert(_ id: ConnectionID, _ address: IPAddress) {
-        byAddress[address, default: []].append(id)
-        addresses[id] = address
-    }
-
-    mutating func remove(_ id: ConnectionID) {
-        guard let address = addresses.removeValue(forKey: id) else { return }
-        byAddress[address]?.removeAll { $0 == id }
-        if byAddress[address]?.isEmpty == true { byAddress[address] = nil }
-    }
-
-    /// The connection that has to go, if any must, now that one more from `address` has come.
-    func victim(after address: IPAddress, limits: RouterLimits) -> ConnectionID? {
-        if count(of: address) > limits.handshakesPerAddress { return byAddress[address]?.first }
-        guard count > limits.handshakes else { return nil }
-        return byAddress.values.max { $0.count < $1.count }?.first
     }
 }

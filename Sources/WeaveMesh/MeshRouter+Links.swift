@@ -82,11 +82,11 @@ extension MeshRouter {
         handler.id = id
         core.statistics.connectionsAccepted += 1
         if mayLog() { configuration.logger.info("->[\(remote)] connection accepted") }
-        handshakes.insert(id, remote.address)
+        let now = MonotonicTime.now()
+        handshakes.insert(id, remote.address, now: now)
         begin(id, channel, outbound: false, local: local, remote: remote, acceptAnyName: true)
-        if let victim = handshakes.victim(after: remote.address, limits: configuration.routerLimits),
-            let link = links[victim]
-        {
+        while let victim = handshakes.victim(after: remote.address, limits: configuration.routerLimits, now: now) {
+            guard let link = links[victim] else { break }
             end(link, ConnectionFailure(.refused, "too many handshakes at one time"), tellCore: true, linger: false)
         }
     }
@@ -127,6 +127,10 @@ extension MeshRouter {
         guard let link = links[id] else { return }
         core.statistics.socketBytesReceived += buffer.readableBytes
         carryOut(link.machine.onBytes(buffer.readableBytesView, now: .now()), link)
+        if link.phase == .handshaking, link.machine.handshakeSteps > link.steps {
+            link.steps = link.machine.handshakeSteps
+            handshakes.noteStep(id, now: .now())
+        }
         if links[id] != nil, !link.machine.wantsInput { setReading(link, false) }
     }
 

@@ -10,6 +10,8 @@ struct ControlRequest: Sendable {
     /// The fields of the body; empty when it is no form.
     var form = FormFields()
     var accept: String?
+    /// Whom the client thinks it talks to, perhaps with a port; nil when it does not say.
+    var host: String?
     /// Set by browsers when a page of theirs makes the request.
     var origin: String?
 
@@ -53,6 +55,8 @@ enum ControlScope: Sendable {
 struct ControlRoutes: Sendable {
     let control: any DaemonControl
     let scope: ControlScope
+    /// Whom clients may call; nil for anybody.
+    var hostNames: HostNames?
 
     /// The longest list of peers in one request.
     static let maximumPeers = 1024
@@ -60,6 +64,10 @@ struct ControlRoutes: Sendable {
     func respond(to request: ControlRequest) async -> ControlResponse {
         // A web page can make a browser on this host send forms here; no client of this interface sends this header.
         guard request.origin == nil else { return .failure(403, "requests from web pages are refused") }
+        // Nor is it called by a name that somebody else's name server made up for this host.
+        if let host = request.host, let complaint = hostNames?.complaint(about: host) {
+            return .failure(403, complaint)
+        }
         do {
             guard let endpoint = Endpoint(path: request.path), endpoint.isServed(in: scope) else {
                 return try await respondElsewhere(request)

@@ -37,7 +37,9 @@ struct ControlServer: Service {
             configuration: .init(
                 address: address.bindAddress,
                 availableConnectionsDelegate: MaximumAvailableConnections(Self.maximumConnections)),
-            onServerRunning: { _ in
+            onServerRunning: { listener in
+                try? await listener.pipeline.addHandler(
+                    AcceptRestHandler(address: address, logger: logger), position: .first)
                 if case .unix(let path) = address {
                     // The interface has no password: whoever can write to the socket rules the daemon.
                     try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
@@ -160,7 +162,7 @@ struct ControlResponder: HTTPResponder {
             method: request.method.rawValue, path: request.uri.path,
             query: try FormFields(request.uri.query ?? ""),
             form: isForm ? try FormFields(String(buffer: body)) : FormFields(),
-            accept: request.headers[.accept], origin: request.headers[.origin])
+            accept: request.headers[.accept], host: request.head.authority, origin: request.headers[.origin])
     }
 
     private static func response(_ answer: ControlResponse) -> Response {

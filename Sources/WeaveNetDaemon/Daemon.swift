@@ -174,7 +174,10 @@ struct Daemon {
             (configuration.metrics, .metrics), (configuration.status, .status), (configuration.control, .control),
         ]
         for case (let address?, let scope) in listeners {
-            let routes = ControlRoutes(control: controller, scope: scope)
+            // Browsers do not reach Unix sockets; and metrics are made to be fetched under any name.
+            let isAnyName = address.host == nil || scope == .metrics
+            let routes = ControlRoutes(
+                control: controller, scope: scope, hostNames: isAnyName ? nil : configuration.hostNames)
             services.append(ControlServer(address: address, routes: routes, logger: logger))
         }
         services.append(HostNetworkService(host: controller.host))

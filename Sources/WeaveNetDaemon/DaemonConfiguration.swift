@@ -20,6 +20,8 @@ struct DaemonConfiguration: Sendable {
     var control: ListenAddress?
     var status: ListenAddress?
     var metrics: ListenAddress?
+    /// Whom HTTP clients may call.
+    var hostNames: HostNames
     var logLevel: Logger.Level
     /// nil keeps what the bridge has, and gives a new one the most there is.
     var mtu: Int?
@@ -72,6 +74,10 @@ struct DaemonConfiguration: Sendable {
         control = try ListenAddress(flag: "--http-addr", options.httpAddr)
         status = try ListenAddress(flag: "--status-addr", options.statusAddr)
         metrics = try ListenAddress(flag: "--metrics-addr", options.metricsAddr)
+        hostNames = HostNames([hostname] + options.httpHost + [control, status].compactMap { $0?.host })
+        if let name = options.httpHost.first(where: { !HostNames.isName($0) }) {
+            throw DaemonError(.usage, "--http-host: '\(printable(name))' is no host name; give it without a port")
+        }
         guard let level = DaemonLog.level(options.logLevel) else {
             throw DaemonError(
                 .usage, "--log-level: unknown level '\(options.logLevel)'; use debug, info, warning or error")

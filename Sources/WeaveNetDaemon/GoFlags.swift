@@ -9,7 +9,8 @@ struct GoFlags: Sendable, Equatable {
     /// Flags that take a value.
     static let valued: Set<String> = [
         "host", "port", "min-protocol-version", "name", "nickname", "password", "password-file", "trusted-subnets",
-        "conn-limit", "http-addr", "status-addr", "metrics-addr", "log-level", "mtu", "weave-bridge", "db-prefix",
+        "conn-limit", "http-addr", "http-host", "status-addr", "metrics-addr", "log-level", "mtu", "weave-bridge",
+        "db-prefix",
         "host-root", "pid-file", "threads", "ipalloc-range", "ipalloc-default-subnet", "ipalloc-init",
     ]
 

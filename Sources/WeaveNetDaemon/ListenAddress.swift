@@ -11,6 +11,9 @@ enum ListenAddress: Sendable, Equatable, CustomStringConvertible {
         return UInt16(exactly: port)
     }
 
+    /// What stands before the port; nil for a Unix socket.
+    var host: String? { if case .tcp(let host, _) = self { host } else { nil } }
+
     /// What the kernel's `sockaddr_un` holds, the closing zero taken off.
     static let maximumPathLength = 107
 

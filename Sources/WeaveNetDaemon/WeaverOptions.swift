@@ -59,6 +59,12 @@ struct WeaverOptions: ParsableCommand {
             "Control interface: host:port or a socket's absolute path; empty for none.", valueName: "address"))
     var httpAddr = "127.0.0.1:6784"
 
+    @Option(
+        help: ArgumentHelp(
+            "Name under which HTTP clients may call this host, beside its own, localhost and addresses; can be repeated.",
+            valueName: "name"))
+    var httpHost: [String] = []
+
     @Option(help: ArgumentHelp("Read-only status, report and metrics; like --http-addr.", valueName: "address"))
     var statusAddr = ""
 

@@ -165,15 +165,19 @@ struct AttackScene: Sendable {
 
     /// Sets the scene, lets `attack` happen, and then looks whether all is well: memory, the honest connection, gossip
     /// both ways, and who is known.
+    ///
+    /// - Parameters:
+    ///   - poison: a word that a handler refuses.
+    ///   - poisoned: which router's.
     static func play(
-        password: String? = nil, poison: String? = nil,
+        password: String? = nil, poison: String? = nil, poisoned: Int = 1,
         _ adjust: (inout MeshConfiguration) -> Void = { _ in }, _ attack: (AttackScene) async throws -> Void
     ) async throws {
         try await withTestMesh { mesh in
             let log = LogRecorder()
             var routers: [MeshRouter] = []
             var channels: [any GossipChannel] = []
-            let handlers = [WordHandler(poison: poison), WordHandler(), WordHandler()]
+            let handlers = (1...3).map { WordHandler(poison: $0 == poisoned ? poison : nil) }
             for index in 1...3 {
                 var configuration = mesh.configuration(index, password: password)
                 configuration.discovery = false

@@ -166,6 +166,7 @@ struct RouterStressTests {
             var configuration = mesh.configuration(1)
             configuration.routerLimits.handshakes = 20
             configuration.routerLimits.handshakesPerAddress = 8
+            configuration.routerLimits.handshakePatience = .zero
             let router = try await mesh.start(1, configuration)
             var puppets: [(Puppet, any Channel)] = []
             for index in 0..<120 {

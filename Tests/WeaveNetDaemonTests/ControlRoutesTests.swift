@@ -8,12 +8,12 @@ struct ControlRoutesTests {
 
     private func ask(
         _ method: String, _ path: String, query: String = "", form: String = "", accept: String? = nil,
-        origin: String? = nil, scope: ControlScope = .control
+        host: String? = nil, origin: String? = nil, scope: ControlScope = .control, hostNames: HostNames? = nil
     ) async throws -> ControlResponse {
         let request = ControlRequest(
             method: method, path: path, query: try FormFields(query), form: try FormFields(form), accept: accept,
-            origin: origin)
-        return await ControlRoutes(control: control, scope: scope).respond(to: request)
+            host: host, origin: origin)
+        return await ControlRoutes(control: control, scope: scope, hostNames: hostNames).respond(to: request)
     }
 
     @Test("status pages and report answer 200")
@@ -110,6 +110,22 @@ struct ControlRoutesTests {
         #expect(try await ask("POST", "/forget", form: "peer=a", origin: "http://evil.example").status == 403)
         #expect(try await ask("GET", "/report", origin: "null").status == 403)
         #expect(await control.calls.isEmpty)
+    }
+
+    @Test("names that a foreign name server gave this host are refused, on every path")
+    func rebinding() async throws {
+        let names = HostNames(["box"])
+        for (method, path) in [("GET", "/status"), ("GET", "/report"), ("POST", "/connect"), ("GET", "/nothing")] {
+            for scope in [ControlScope.control, .status] {
+                let answer = try await ask(
+                    method, path, form: "peer=a", host: "evil.example:6784", scope: scope, hostNames: names)
+                #expect(answer.status == 403 && answer.body.contains("'evil.example'"), "\(path)")
+            }
+        }
+        #expect(await control.calls.isEmpty)
+        #expect(try await ask("GET", "/status", host: "box:6784", hostNames: names).status == 200)
+        #expect(try await ask("GET", "/status", host: nil, hostNames: names).status == 200)
+        #expect(try await ask("GET", "/status", host: "evil.example", hostNames: nil).status == 200)
     }
 
     @Test("the status and metrics listeners serve only what they are for")

@@ -20,7 +20,9 @@ struct ControlServerTests {
     private var socket: String { directory.path("s") }
 
     private func server(_ address: ListenAddress) -> ControlServer {
-        ControlServer(address: address, routes: ControlRoutes(control: control, scope: .control), logger: quiet)
+        ControlServer(
+            address: address,
+            routes: ControlRoutes(control: control, scope: .control, hostNames: HostNames(["box"])), logger: quiet)
     }
 
     /// Serves on the Unix socket while `body` runs.
@@ -81,6 +83,10 @@ struct ControlServerTests {
             #expect(wrongMethod == Answer(405, ""))
             let fromWebPage = try await ask("POST", "/forget", body: "peer=a", headers: ["Origin": "http://x"]).status
             #expect(fromWebPage == 403)
+            let rebound = try await ask("GET", "/report", headers: ["Host": "evil.example"])
+            #expect(rebound.status == 403 && rebound.body.contains("--http-host evil.example"))
+            let named = try await ask("GET", "/report", headers: ["Host": "box:6784"]).status
+            #expect(named == 200)
         }
         #expect(!FileManager.default.fileExists(atPath: socket))
     }

@@ -46,6 +46,18 @@ struct FlagTests {
         #expect(result.peers == ["10.0.0.1"] && notes.isEmpty)
     }
 
+    @Test("HTTP clients may call this host by its own name, that of a listener, and those given")
+    func httpHosts() throws {
+        let given = try configuration("--http-host=a.example", "--http-host", "b.example", "--status-addr=c.example:1")
+        for name in ["box", "a.example", "b.example", "c.example", "127.0.0.1"] {
+            #expect(given.hostNames.complaint(about: name + ":6784") == nil, "\(name)")
+        }
+        #expect(try configuration().hostNames.complaint(about: "a.example") != nil)
+        for bad in ["", "a:1", "http://a", "a b"] {
+            #expect(throws: DaemonError.self) { try configuration("--http-host=\(bad)") }
+        }
+    }
+
     @Test("flags that are on or off take a value after an equals sign")
     func booleans() throws {
         #expect(try configuration("--no-discovery=false").discovery)
