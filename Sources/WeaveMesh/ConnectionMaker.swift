@@ -34,6 +34,8 @@ struct ConnectionMaker: Sendable {
         var peer: PeerName?
         /// Whether the last error was our own limit of connections.
         var isHeldByLimit = false
+        /// Whether it waits, or has waited, for a place at its peer: when it is due it is tried all the same.
+        var awaitsPlace = false
     }
 
     private struct Direct: Sendable {
@@ -63,12 +65,14 @@ struct ConnectionMaker: Sendable {
     let port: UInt16
     let limit: Int
     private var directs: [String: Direct] = [:]
-    private(set) var targets: [Endpoint: Target] = [:]
+    var targets: [Endpoint: Target] = [:]
     private var links: [ConnectionID: Link] = [:]
     private var dials: [ConnectionID: Endpoint] = [:]
     private var pacing = DialPacing()
     private var nextID: UInt64 = 1
     private(set) var terminationCount = 0
+    /// Whether news of who has how many connections can make a target due.
+    var awaitsPlaces = false
 
     init(ourself: PeerName, port: UInt16, limit: Int) {
         self.ourself = ourself
@@ -114,6 +118,7 @@ struct ConnectionMaker: Sendable {
         guard targets[endpoint] != nil else { return }
         targets[endpoint]?.tryAfter = now
         targets[endpoint]?.interval = Self.initialInterval
+        if targets[endpoint]?.state == .waiting { targets[endpoint]?.awaitsPlace = true }
     }
 
     private func complete(_ endpoint: Endpoint) -> Endpoint {
@@ -228,12 +233,13 @@ struct ConnectionMaker: Sendable {
     /// Goes through the targets and says what to do now. `discovered` are the addresses at which the topology shows peers
     /// we are not connected to; nil when nobody looked, and then what was discovered before waits.
     ///
-    /// `isWorthAPlace` tells whether a connection could go for that peer, or for one whose name is not known yet.
+    /// `isWorthAPlace` tells whether a connection could go for that peer, or for one whose name is not known yet;
+    /// `hasNoPlace` whether a peer would refuse us as things stand, so that trying its address would be for nothing.
     ///
     /// - Returns: the actions, and when to check again at the latest.
     mutating func check(
-        discovered: Set<Discovered>?, isWorthAPlace: (PeerName?) -> Bool = { _ in false }, now: MonotonicTime,
-        using generator: inout SeededGenerator
+        discovered: Set<Discovered>?, isWorthAPlace: (PeerName?) -> Bool = { _ in false },
+        hasNoPlace: (PeerName) -> Bool = { _ in false }, now: MonotonicTime, using generator: inout SeededGenerator
     ) -> (actions: [Action], next: MonotonicTime?) {
         var actions: [Action] = []
         var next: MonotonicTime?
@@ -241,6 +247,7 @@ struct ConnectionMaker: Sendable {
             guard let time else { return }
             next = next.map { min($0, time) } ?? time
         }
+        awaitsPlaces = false
         lookUp(now: now, &actions, wake)
         let valid = validTargets(discovered ?? [], now: now)
         // Attempts under way may each take a place: more of them than there are places would be ended again by us.
@@ -261,9 +268,10 @@ struct ConnectionMaker: Sendable {
                 continue
             }
             targets[endpoint]?.state = .waiting
-            guard let tryAfter = target.tryAfter else { continue }
-            guard tryAfter <= now else {
-                wake(tryAfter)
+            guard target.tryAfter != nil else { continue }
+            if isDirect { awaitPlace(endpoint, hasNoPlace, now: now, using: &generator) }
+            guard let tryAfter = targets[endpoint]?.tryAfter, tryAfter <= now else {
+                wake(targets[endpoint]?.tryAfter)
                 continue
             }
             // The operator's targets may lead to peers that nobody here reaches: those are worth a place.
@@ -333,6 +341,7 @@ struct ConnectionMaker: Sendable {
         dials[id] = endpoint
         pacing.note(id, now)
         targets[endpoint]?.state = .attempting(id)
+        targets[endpoint]?.awaitsPlace = false
         return .dial(id, endpoint, acceptAnyName: isDirect)
     }
 

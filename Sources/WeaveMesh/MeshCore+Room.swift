@@ -15,7 +15,7 @@ extension MeshCore {
         }
         // The peer with most connections loses least.
         return spare.max {
-            (table.graph.row($0.slot).count, $1.id) < (table.graph.row($1.slot).count, $0.id)
+            (table.graph.rowCount($0.slot), $1.id) < (table.graph.rowCount($1.slot), $0.id)
         }?.id
     }
 
@@ -25,6 +25,14 @@ extension MeshCore {
         nextRoom = now + Self.roomInterval
         let reason = "Connection limit reached (\(configuration.connectionLimit)): making room for \(name)"
         end(spare, .room, reason: reason, now)
+    }
+}
+
+extension PeerTable {
+    /// Whether a peer would refuse us as things stand: it is in the mesh already, and has just as many connections as our
+    /// own `limit`, which is commonly everybody's. Whoever has more has another limit, and perhaps a place.
+    func hasNoPlace(_ slot: Int, limit: Int, _ nextHops: [Int32]) -> Bool {
+        limit > 0 && slot < nextHops.count && nextHops[slot] >= 0 && graph.rowCount(slot) == limit
     }
 }
 

@@ -31,7 +31,7 @@ extension MeshCore {
         }
         if !outcome.improved.isEmpty {
             timers.armIfIdle(.routes, at: now + Self.routeDelay)
-            if configuration.discovery { checkSoon(now) }
+            if configuration.discovery || maker.awaitsPlaces { checkSoon(now) }
         }
         if tag == .gossipBroadcast {
             passOnBroadcast(outcome.named, origin: envelope.source, except: connection.id, now)

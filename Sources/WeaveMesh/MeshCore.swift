@@ -221,8 +221,10 @@ public struct MeshCore: Sendable {
         let canSpare = maker.isFull && spareConnection(for: nil) != nil
         let (actions, next) = maker.check(
             discovered: discovered,
-            isWorthAPlace: { [table] peer in canSpare && peer.map { table.slot(of: $0) == nil } ?? true }, now: now,
-            using: &generator)
+            isWorthAPlace: { [table] peer in canSpare && peer.map { table.slot(of: $0) == nil } ?? true },
+            hasNoPlace: { [table, routing, limit = configuration.connectionLimit] peer in
+                table.slot(of: peer).map { table.hasNoPlace($0, limit: limit, routing.nextHops) } ?? false
+            }, now: now, using: &generator)
         for action in actions {
             switch action {
             case .resolve(let target, let host, let service):
@@ -256,6 +258,10 @@ public struct MeshCore: Sendable {
         for slot in present where slot != PeerTable.ourSlot { candidates.formUnion(table.graph.row(slot)) }
         candidates.remove(PeerTable.ourSlot)
         candidates.subtract(table.graph.row(PeerTable.ourSlot))
+        let limit = configuration.connectionLimit
+        for slot in candidates.members where table.hasNoPlace(slot, limit: limit, routing.nextHops) {
+            candidates.remove(slot)
+        }
         guard !candidates.isEmpty else { return [] }
         var found: Set<ConnectionMaker.Discovered> = []
         let promising = maker.promisingTargets

@@ -70,6 +70,11 @@ struct TopologyGraph: Sendable {
     /// The peers that `slot` lists.
     func row(_ slot: Int) -> SlotSet { SlotSet(words: Array(listed[slot * wordsPerRow..<(slot + 1) * wordsPerRow])) }
 
+    /// How many peers `slot` lists.
+    func rowCount(_ slot: Int) -> Int {
+        (slot * wordsPerRow..<(slot + 1) * wordsPerRow).reduce(0) { $0 + listed[$1].nonzeroBitCount }
+    }
+
     func establishedRow(_ slot: Int) -> SlotSet {
         SlotSet(words: Array(established[slot * wordsPerRow..<(slot + 1) * wordsPerRow]))
     }

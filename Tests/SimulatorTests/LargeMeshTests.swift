@@ -5,7 +5,8 @@ import WeaveMesh
 import WeaveTestKit
 
 /// Meshes of many peers, some of them hostile. `WEAVE_SIM_LARGE` says how many peers there are, and takes minutes for a
-/// few hundred; without it there are as many as a machine does in passing. `WEAVE_SIM_TRACE` tells of each second.
+/// few hundred; without it there are as many as a machine does in passing. `WEAVE_SIM_LIMIT` chooses one limit of
+/// connections, and `WEAVE_SIM_TRACE` tells of each second.
 @Suite("Simulator: large meshes", .serialized)
 struct LargeMeshTests {
     static let environment = ProcessInfo.processInfo.environment
@@ -15,7 +16,7 @@ struct LargeMeshTests {
     private static var resident: Int {
         let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
         let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-        return pages * 4096 >> 20
+        return pages * Int(sysconf(Int32(_SC_PAGESIZE))) / (1 << 20)
     }
 
     private static func seconds(_ duration: Duration) -> String {
@@ -27,7 +28,11 @@ struct LargeMeshTests {
         print("simulator: \(text); \(wall) s of wall time, \(resident) MiB")
     }
 
-    @Test("one join is known everywhere within three seconds", arguments: [30, 100])
+    private static var joinLimits: [Int] {
+        environment["WEAVE_SIM_LIMIT"].flatMap { Int($0) }.map { [$0] } ?? [30, 100]
+    }
+
+    @Test("one join is known everywhere within three seconds", arguments: joinLimits)
     func join(limit: Int) {
         let started = Date()
         let peers = Self.large ?? 25
@@ -74,21 +79,27 @@ struct LargeMeshTests {
         #expect(slowest.time <= .seconds(3), "seed \(slowest.seed)")
     }
 
-    @Test("peers started at once are connected and quiet within half a minute")
-    func coldStart() {
+    /// The limits of connections with which peers start at once; 0 for none. Where peers are few, one that they reach.
+    private static var coldLimits: [Int] {
+        if let limit = environment["WEAVE_SIM_LIMIT"].flatMap({ Int($0) }) { return [limit] }
+        return large == nil ? [8, 0] : [30, 100, 0]
+    }
+
+    @Test("peers started at once are connected and quiet within half a minute", arguments: coldLimits)
+    func coldStart(limit: Int) {
         let started = Date()
-        let peers = Self.large ?? 25
-        // Places for all: at their limits, peers try each other for longer.
-        var simulation = MeshSimulation(seed: 200, options: .init(peers: peers, extraTargets: 2))
+        let peers = Self.large ?? 40
+        var simulation = MeshSimulation(
+            seed: 200, options: .init(peers: peers, connectionLimit: limit, extraTargets: 2))
         simulation.start()
-        for _ in 0..<(Self.environment["WEAVE_SIM_TRACE"] == nil ? 0 : 20) {
+        for _ in 0..<(Self.environment["WEAVE_SIM_TRACE"] == nil ? 0 : 30) {
             simulation.run(for: .seconds(1))
             Self.say(simulation.trace, since: started)
         }
-        let settled = simulation.settle(limit: .seconds(60))
+        let settled = simulation.settle(limit: .seconds(120))
         Self.say(
-            "cold start of \(peers) peers: quiet after \(settled.map { Self.seconds($0 - .zero) } ?? "nothing"), "
-                + simulation.trace, since: started)
+            "cold start of \(peers) peers with limit \(limit): quiet after "
+                + "\(settled.map { Self.seconds($0 - .zero) } ?? "nothing"), " + simulation.trace, since: started)
         #expect(settled.map { $0 - .zero <= .seconds(30) } == true)
         #expect(simulation.disagreement() == nil)
     }

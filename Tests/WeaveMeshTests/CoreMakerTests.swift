@@ -217,6 +217,73 @@ struct CoreMakerTests {
         #expect(core.table.slot(of: PeerName(truncating: 0x66)) == nil)
     }
 
+    /// Peer 0x20 has a connection to us, and one to 0x21 when that is within reach; 0x21 has `count` in all. Where 0x21
+    /// lives only 0x66 tells, to which we find no way.
+    private func update(_ count: Int, version: UInt64, reachable: Bool = true, address: String = "") -> [UInt8] {
+        let others = (1..<UInt64(count)).map { (0x40 + $0, true) }
+        return encodeUpdate([
+            SampleRecord(
+                name: 0x20, version: version, links: [(0x10, true)] + (reachable ? [(0x21, true)] : []), address: ""),
+            SampleRecord(name: 0x21, version: version, links: [(0x20, true)] + others, address: ""),
+            SampleRecord(name: 0x66, version: version, links: [(0x21, true)], address: address),
+        ])
+    }
+
+    @Test(
+        "does not dial a discovered peer with as many connections as our limit, unless that peer is out of reach",
+        arguments: [(3, true, false), (4, true, true), (2, true, true), (3, false, true)])
+    func fullPeers(count: Int, reachable: Bool, isDialled: Bool) {
+        var core = MeshCore.sample(limit: 3)
+        let (id, _) = core.addInbound(introduction(0x20), from: "10.0.0.2:41000")
+        _ = core.advance(to: moment(0.5))
+        // First the routes, then the address: before there are routes nobody counts as within reach.
+        _ = core.onMessage(
+            id, tag: 4, payload: gossip("topology", update(count, version: 3, reachable: reachable), from: 0x20),
+            now: moment(1))
+        _ = core.advance(to: moment(2.5))
+        let payload = update(count, version: 4, reachable: reachable, address: "10.0.0.3:7000")
+        let directives =
+            core.onMessage(id, tag: 4, payload: gossip("topology", payload, from: 0x20), now: moment(2.5))
+            + core.advance(to: moment(3.5))
+        #expect(directives.closed.isEmpty)
+        #expect(directives.dials.contains { $0.endpoint == endpoint("10.0.0.3:7000") } == isDialled)
+    }
+
+    @Test("tries a target whose peer is full when that has a place, when told to, or after minutes")
+    func fullTargets() throws {
+        var core = MeshCore.sample(limit: 3, discovery: false)
+        let (id, _) = core.addInbound(introduction(0x20), from: "10.0.0.2:41000")
+        func tell(_ count: Int, version: UInt64, at now: MonotonicTime) -> [MeshDirective] {
+            core.onMessage(
+                id, tag: 4, payload: gossip("topology", update(count, version: version), from: 0x20), now: now)
+                + core.advance(to: now + .seconds(1))
+        }
+        _ = tell(3, version: 3, at: moment(1))
+        // It is tried once, for nobody knows who lives there; and its peer ends the connection.
+        func refuse(_ dial: (id: ConnectionID, endpoint: Endpoint, acceptAnyName: Bool), at now: MonotonicTime) {
+            _ = core.onConnectionReady(
+                dial.id, introduction(0x21), local: endpoint("10.0.0.1:5000"), remote: dial.endpoint, outbound: true,
+                now: now)
+            _ = core.onConnectionClosed(dial.id, reason: "EOF", now: now)
+        }
+        refuse(try #require(connect(&core, ["10.0.0.3:7000"], at: moment(3)).dials.first), at: moment(3))
+        #expect(core.advance(to: moment(150)).dials.isEmpty)
+        let waiting = try #require(row(core, "10.0.0.3:7000", now: moment(150)))
+        #expect(waiting.state == .failed && waiting.lastError == "EOF")
+        #expect(waiting.retryIn.map { $0 <= .seconds(540) } == true)
+        // The operator wants it now.
+        let told = connect(&core, ["10.0.0.3:7000"], at: moment(150)).dials
+        refuse(try #require(told.first), at: moment(150))
+        #expect(core.advance(to: moment(200)).dials.isEmpty)
+        // After minutes somebody else may live there.
+        let later = core.advance(to: moment(800)).dials
+        #expect(later.count >= 1)
+        refuse(try #require(later.first), at: moment(800))
+        #expect(core.advance(to: moment(900)).dials.isEmpty)
+        // A place is told of.
+        #expect(tell(2, version: 4, at: moment(900)).dials.map(\.endpoint.description) == ["10.0.0.3:7000"])
+    }
+
     @Test("forgets and replaces targets, and leaves connections alone")
     func forgetting() throws {
         var core = MeshCore.sample()
