@@ -17,6 +17,8 @@ struct ConnectionList: Sendable {
     }
 
     private(set) var count = 0
+    /// A sum over all connections, whatever their order: packed ones are equal when they say the same.
+    private(set) var sum: UInt64 = 0
     private var bytes: [UInt8] = []
 
     private static let outbound: UInt8 = 1
@@ -33,6 +35,8 @@ struct ConnectionList: Sendable {
     /// Adds a connection; `address` is the text of its record.
     mutating func append(name: PeerName, address: ArraySlice<UInt8>, outbound: Bool, established: Bool) {
         count += 1
+        let first = bytes.count
+        defer { sum &+= Fingerprint.of(bytes[first...]) }
         let flags = (outbound ? Self.outbound : 0) | (established ? Self.established : 0)
         let endpoint = Self.endpoint(address)
         bytes.append(flags | (endpoint == nil ? 0 : Self.isV4))
@@ -44,6 +48,15 @@ struct ConnectionList: Sendable {
             bytes.appendInteger(UInt16(truncatingIfNeeded: address.count), byteCount: 2)
             bytes += address.prefix(Int(UInt16.max))
         }
+    }
+
+    /// What a connection adds to the sum of its list.
+    static func fingerprint(
+        name: PeerName, address: ArraySlice<UInt8>, outbound: Bool, established: Bool
+    ) -> UInt64 {
+        var list = ConnectionList()
+        list.append(name: name, address: address, outbound: outbound, established: established)
+        return list.sum
     }
 
     func forEach(_ body: (Element) -> Void) {

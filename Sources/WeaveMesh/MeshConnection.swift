@@ -10,12 +10,12 @@ final class MeshNeighbour: Sendable {
     let local: Endpoint
     let remote: Endpoint
     let outbound: Bool
-    /// How topology is compared with the neighbour before it is sent.
-    let digests: TopologyDigest.Level
+    /// Whether topology is compared with the neighbour before it is sent.
+    let takesDigests: Bool
 
     init(
         id: ConnectionID, slot: Int, introduction: RemoteIntroduction, local: Endpoint, remote: Endpoint,
-        outbound: Bool, digests: TopologyDigest.Level
+        outbound: Bool, takesDigests: Bool
     ) {
         self.id = id
         self.slot = slot
@@ -23,7 +23,7 @@ final class MeshNeighbour: Sendable {
         self.local = local
         self.remote = remote
         self.outbound = outbound
-        self.digests = digests
+        self.takesDigests = takesDigests
     }
 
     var name: PeerName { introduction.name }
@@ -40,5 +40,5 @@ struct MeshConnection: Sendable {
     var outbox = GossipOutbox()
     var topology = TopologyOutbox()
 
-    var digests: TopologyDigest.Level { neighbour.digests }
+    var takesDigests: Bool { neighbour.takesDigests }
 }

@@ -105,12 +105,12 @@ extension MeshCore {
         kept.features = [:]
         let connection = MeshNeighbour(
             id: id, slot: slot, introduction: kept, local: local, remote: remote, outbound: outbound,
-            digests: TopologyDigest.Level(introduction.features))
+            takesDigests: TopologyDigest.isTaken(by: introduction.features))
         let kind = isRestarted ? " (restarted peer)" : isNew ? " (new peer)" : ""
         log(.info, "\(connection.label): connection added\(kind)")
         connections[id] = MeshConnection(neighbour: connection)
         connectionOfSlot[slot] = id
-        if connection.digests == .none { plainConnections += 1 }
+        if !connection.takesDigests { plainConnections += 1 }
         maker.onConnected(
             id, ConnectionMaker.Link(endpoint: remote, outbound: outbound, peer: introduction.name))
         statistics.connectionsKept += 1
@@ -159,7 +159,7 @@ extension MeshCore {
         guard let connection = connections.removeValue(forKey: id)?.neighbour else { return }
         log(.info, "\(connection.label): connection shutting down due to error: \(reason)")
         connectionOfSlot[connection.slot] = nil
-        if connection.digests == .none { plainConnections -= 1 }
+        if !connection.takesDigests { plainConnections -= 1 }
         newcomers.forget(id)
         table.disconnect(connection.slot)
         log(.info, "\(connection.label): connection deleted")

@@ -8,7 +8,7 @@ extension MeshCore {
 
     /// A neighbour came that may know what is not known here, and the other way round.
     mutating func greet(_ connection: MeshNeighbour, _ now: MonotonicTime) {
-        guard connection.digests == .summaries, !newcomers.mayTell(connection.id, now: now) else {
+        guard connection.takesDigests, !newcomers.mayTell(connection.id, now: now) else {
             return giveTopology(to: connection.id)
         }
         timers.armIfIdle(.newcomers, at: now + Newcomers.patience + strain * 16)
@@ -74,7 +74,7 @@ extension MeshCore {
         connections.values[index].topology = TopologyOutbox()
         var named = SlotSet()
         for entry in entries where entry.name != .unknown {
-            if let slot = compare(entry, id, &topology, now), isAll { named.insert(slot) }
+            if let slot = compare(entry, isAll: isAll, id, &topology, now), isAll { named.insert(slot) }
         }
         if isAll { announceMissing(from: named, &topology) }
         let hasSomething = !topology.questions.isEmpty || !topology.announcements.isEmpty
@@ -85,14 +85,15 @@ extension MeshCore {
 
     /// Asks for a record that is newer there, and announces one that is newer here. The place of the record here.
     private mutating func compare(
-        _ entry: TopologyDigest.Entry, _ id: ConnectionID, _ topology: inout TopologyOutbox, _ now: MonotonicTime
+        _ entry: TopologyDigest.Entry, isAll: Bool, _ id: ConnectionID, _ topology: inout TopologyOutbox,
+        _ now: MonotonicTime
     ) -> Int? {
         guard !isAbsurd(entry.name, version: entry.version) else {
             statistics.forgedRecords += 1
             return table.slot(of: entry.name)
         }
-        outdo(entry.name, uid: entry.uid, version: entry.version, now)
         if entry.name == configuration.name {
+            outdo(uid: entry.uid, version: entry.version, isFalse: table.contradictsOwn(entry), now)
             var outcome = PeerTable.Outcome()
             table.claimOwn(uid: entry.uid, version: entry.version, &outcome)
             if let version = outcome.overtaken { overtook(version, now) }
@@ -100,18 +101,16 @@ extension MeshCore {
         let slot = table.slot(of: entry.name)
         var isRefresh = false
         if let slot, let held = table.entry(slot) {
-            let theirs = (entry.version, entry.uid)
-            let ours = (held.entry.version, held.entry.uid)
-            let gainsShortID = theirs == ours && entry.hasShortID && !held.entry.hasShortID
-            if theirs == ours, !gainsShortID {
+            if entry == held.entry {
                 topology.note(slot, held.stamp)
                 return slot
             }
-            if theirs < ours || slot == PeerTable.ourSlot {
+            guard held.entry.isOutranked(by: entry), slot != PeerTable.ourSlot else {
+                if isAll { topology.forget(slot) }
                 if !topology.knows(slot, held.stamp) { topology.announcements.insert(slot) }
                 return slot
             }
-            isRefresh = ours.1 == theirs.1 && ours.0 > 0
+            isRefresh = held.entry.uid == entry.uid
         }
         guard questions.mayAsk(entry, of: id, isRefresh: isRefresh, now: now) else { return slot }
         statistics.recordsAsked += 1

@@ -5,7 +5,10 @@ import WeaveCore
 extension MeshCore {
     /// Takes records out of an update that nobody can have counted to, and goes beyond one about this very life of ours.
     mutating func sift(_ update: inout TopologyUpdate, from connection: MeshNeighbour, _ now: MonotonicTime) {
-        for record in update.records { outdo(record.name, uid: record.uid, version: record.version, now) }
+        for record in update.records where record.name == configuration.name {
+            let isFalse = table.contradictsOwn(record, of: update)
+            outdo(uid: record.uid, version: record.version, isFalse: isFalse, now)
+        }
         let count = update.records.count
         update.records.removeAll { isAbsurd($0.name, version: $0.version) }
         guard update.records.count < count else { return }
@@ -20,11 +23,11 @@ extension MeshCore {
         version >= PeerTable.absurdVersion && name != configuration.name
     }
 
-    /// Goes beyond a record with our own name and UID that is newer than ours. 2.8.1 leaves it alone, and is then
-    /// believed by nobody until it has counted as far.
-    mutating func outdo(_ name: PeerName, uid: UInt64, version: UInt64, _ now: MonotonicTime) {
-        guard name == configuration.name, uid == configuration.uid, version > table.own.version,
-            version < PeerTable.absurdVersion
+    /// Goes beyond a record with our own name and UID that is newer than ours, or as new and false. 2.8.1 leaves it
+    /// alone, and is then believed by nobody until it has counted further.
+    mutating func outdo(uid: UInt64, version: UInt64, isFalse: Bool, _ now: MonotonicTime) {
+        guard uid == configuration.uid, version < PeerTable.absurdVersion,
+            version > table.own.version || version == table.own.version && isFalse
         else { return }
         statistics.forgedRecords += 1
         table.raiseOwnVersion(beyond: version)

@@ -159,7 +159,7 @@ extension MeshCore {
         guard let data = envelope.data else { return }
         if envelope.channel == Self.topologyChannel {
             onTopology(payload, data, envelope, tag, connection, now)
-        } else if envelope.channel == TopologyDigest.channel, connection.digests != .none {
+        } else if envelope.channel == TopologyDigest.channel, connection.takesDigests {
             onDigest(payload, data, tag, connection, now)
         } else if channels.contains(envelope.channel) {
             let kind: MeshDelivery.Kind =

@@ -14,7 +14,7 @@ extension MeshCore {
         }
         var update: TopologyUpdate
         do {
-            update = try Self.read(Array(payload[data]), knownTo: table)
+            update = try Self.read(Array(payload[data]), knownTo: table, questions)
         } catch {
             statistics.malformedUpdates += 1
             // Tag 4 is made anew at each hop, so its bytes are the neighbour's whatever name stands in it.
@@ -24,7 +24,7 @@ extension MeshCore {
         sift(&update, from: connection, now)
         let membership = table.membership
         let outcome = table.apply(update)
-        note(update, from: connection.id)
+        note(update, outcome, from: connection.id)
         report(outcome, from: connection, now)
         if !outcome.improved.isEmpty || table.membership != membership {
             armCollection(now)
@@ -42,13 +42,14 @@ extension MeshCore {
     }
 
     private static func read(
-        _ bytes: [UInt8], knownTo table: PeerTable
+        _ bytes: [UInt8], knownTo table: PeerTable, _ questions: TopologyQuestions
     ) throws(MeshWireError) -> TopologyUpdate {
-        try TopologyReader.read(bytes) { table.holds($0, uid: $1, version: $2) }
+        // What was asked for says something else in the same version.
+        try TopologyReader.read(bytes) { table.holds($0, uid: $1, version: $2) && !questions.awaits($0) }
     }
 
-    /// Remembers which records the neighbour has.
-    private mutating func note(_ update: TopologyUpdate, from id: ConnectionID) {
+    /// Remembers which records the neighbour has, and which it should have instead.
+    private mutating func note(_ update: TopologyUpdate, _ outcome: PeerTable.Outcome, from id: ConnectionID) {
         if !questions.isEmpty {
             for record in update.records {
                 questions.onRecord(record.name, version: record.version, uid: record.uid)
@@ -62,6 +63,12 @@ extension MeshCore {
             else { continue }
             connections.values[index].topology.note(slot, stamp)
         }
+        guard connections.values[index].takesDigests, !outcome.outranked.isEmpty else { return }
+        for slot in outcome.outranked {
+            connections.values[index].topology.forget(slot)
+            connections.values[index].topology.announcements.insert(slot)
+        }
+        wake(id)
     }
 
     private mutating func report(_ outcome: PeerTable.Outcome, from connection: MeshNeighbour, _ now: MonotonicTime) {
@@ -98,7 +105,7 @@ extension MeshCore {
         guard let index = connections.index(forKey: id) else { return }
         connections.values[index].topology.lastFull = table.stamp
         connections.values[index].topology.heldBack = 0
-        if connections.values[index].digests == .none {
+        if !connections.values[index].takesDigests {
             connections.values[index].topology.wanted.formUnion(table.graph.present)
         } else {
             connections.values[index].topology.announcesAll = true
@@ -110,7 +117,7 @@ extension MeshCore {
     mutating func exchangeTopology() {
         for id in randomNeighbours() {
             guard let connection = connections[id] else { continue }
-            if connection.digests == .summaries {
+            if connection.takesDigests {
                 connections[id]?.topology.summarizes = true
                 wake(id)
                 continue
@@ -135,7 +142,7 @@ extension MeshCore {
         // In the order of places, so that a run can be repeated.
         for slot in table.graph.row(PeerTable.ourSlot).members {
             guard let id = connectionOfSlot[slot], let index = connections.index(forKey: id),
-                connections.values[index].digests != .none
+                connections.values[index].takesDigests
             else { continue }
             connections.values[index].topology.news.insert(PeerTable.ourSlot)
             wake(id)
@@ -169,7 +176,7 @@ extension MeshCore {
             guard let index = connections.index(forKey: id) else { continue }
             let neighbour = connections.values[index].neighbour
             let hasNews: Bool
-            if neighbour.digests == .none {
+            if !neighbour.takesDigests {
                 hasNews = connections.values[index].topology.add(fresh, announce: false)
             } else {
                 let untold = fresh.filter { !($0.ownerTells && table.graph.lists($0.slot, neighbour.slot)) }
@@ -183,7 +190,7 @@ extension MeshCore {
     private func ownerTells(_ slot: Int) -> Bool {
         if slot == PeerTable.ourSlot { return true }
         guard let id = connectionOfSlot[slot] else { return false }
-        return connections[id].map { $0.digests != .none } ?? false
+        return connections[id].map { $0.takesDigests } ?? false
     }
 
     private mutating func passOnBroadcast(

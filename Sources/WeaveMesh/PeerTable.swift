@@ -9,6 +9,8 @@ struct PeerRecord: Sendable {
     var version: UInt64 = 0
     var shortID: ShortID?
     var connections = ConnectionList()
+    /// The sum of the connections; it is up to date even while the list of our own is not.
+    var connectionSum: UInt64 = 0
     /// Grows with each change of any record: equal stamps of a slot mean the same record.
     var stamp: UInt64 = 0
 
@@ -17,7 +19,15 @@ struct PeerRecord: Sendable {
     /// What is told of the record; nil while its owner has told nothing: whoever has a connection has changed once.
     var entry: TopologyDigest.Entry? {
         version == 0
-            ? nil : TopologyDigest.Entry(name: name, uid: uid, version: version, hasShortID: shortID != nil)
+            ? nil
+            : TopologyDigest.Entry(
+                name: name, uid: uid, version: version, hasShortID: shortID != nil, fingerprint: fingerprint)
+    }
+
+    /// Equal for all records of one version that say the same, however their connections are ordered.
+    private var fingerprint: UInt32 {
+        let own = Fingerprint.of(nickname.utf8, salt: shortID.map { UInt64($0.rawValue) + 1 } ?? 0)
+        return UInt32(truncatingIfNeeded: Fingerprint.mixed(own &+ connectionSum))
     }
 }
 
@@ -28,14 +38,17 @@ struct PeerTable: Sendable {
         var address: String
         var outbound: Bool
         var established: Bool
+
+        func fingerprint(to name: PeerName) -> UInt64 {
+            ConnectionList.fingerprint(
+                name: name, address: Array(address.utf8)[...], outbound: outbound, established: established)
+        }
     }
 
     /// Peers learned from others at most: as many as there are short ids. Neighbours are taken even beyond it.
     static let maximumPeers = 4096
     /// Bytes of connections of all records together: many times what a full mesh of a thousand peers needs.
     static let maximumBytes = 128 << 20
-    /// What a connection takes besides the text of its address, at most.
-    private static let entryOverhead = 16
 
     static let ourSlot = 0
 
@@ -127,19 +140,17 @@ struct PeerTable: Sendable {
     }
 
     mutating func connect(_ slot: Int, _ link: OwnLink) {
-        ownLinks[slot] = link
-        ownRecordChanged()
+        changeOwnLink(slot) { $0 = link }
     }
 
     mutating func establish(_ slot: Int) {
         guard ownLinks[slot] != nil else { return }
-        ownLinks[slot]?.established = true
-        ownRecordChanged()
+        changeOwnLink(slot) { $0?.established = true }
     }
 
     mutating func disconnect(_ slot: Int) {
-        guard ownLinks.removeValue(forKey: slot) != nil else { return }
-        ownRecordChanged()
+        guard ownLinks[slot] != nil else { return }
+        changeOwnLink(slot) { $0 = nil }
     }
 
     /// Takes another short id when ours belongs to somebody else; whether it did.
@@ -173,7 +184,12 @@ struct PeerTable: Sendable {
         records[slot] = record
     }
 
-    private mutating func ownRecordChanged() {
+    private mutating func changeOwnLink(_ slot: Int, _ body: (inout OwnLink?) -> Void) {
+        let name = records[slot]?.name ?? .unknown
+        let old = ownLinks[slot]?.fingerprint(to: name) ?? 0
+        body(&ownLinks[slot])
+        let new = ownLinks[slot]?.fingerprint(to: name) ?? 0
+        change(Self.ourSlot) { $0.connectionSum = $0.connectionSum &- old &+ new }
         var listed = SlotSet()
         var established = SlotSet()
         for (slot, link) in ownLinks {
@@ -284,14 +300,16 @@ struct PeerTable: Sendable {
         var refused = 0
         /// Records that were not news.
         var stale = 0
+        /// Records of which a better one of the same version is held.
+        var outranked: [Int] = []
     }
 
     /// Versions from here on are nobody's honest count.
     static let absurdVersion: UInt64 = 1 << 62
 
-    /// Whether the very record is held.
+    /// Whether the record of this version is held. Records of ourself are always looked at: they may be forged.
     func holds(_ name: PeerName, uid: UInt64, version: UInt64) -> Bool {
-        guard let slot = slots[name], let record = records[slot] else { return false }
+        guard let slot = slots[name], slot != Self.ourSlot, let record = records[slot] else { return false }
         return record.uid == uid && record.version == version
     }
 
@@ -345,32 +363,66 @@ struct PeerTable: Sendable {
             return false
         }
         guard let old = records[slot] else { return false }
-        let size = update.entries[new.entries].reduce(0) { $0 + $1.address.count + Self.entryOverhead }
-        guard new.isKnown || bytes - old.connections.byteCount + size <= maximumBytes else {
+        // A record that was passed over as known differs in its short id at most.
+        guard !new.isKnown else {
+            guard old.shortID == nil, let shortID = new.shortID else { return false }
+            change(slot) { $0.shortID = shortID }
+            note(shortIDs.add(old.name, shortID), in: &outcome)
+            return true
+        }
+        guard isNew || (new.version, new.uid) >= (old.version, old.uid) else { return false }
+        let told = accepted(new, from: update, &outcome)
+        let record = described(old, by: new, told, from: update)
+        if !isNew, (new.version, new.uid) == (old.version, old.uid) {
+            // Placeholders of one peer are alike.
+            guard let held = old.entry, let claimed = record.entry, held != claimed else { return false }
+            guard held.isOutranked(by: claimed) else {
+                outcome.outranked.append(slot)
+                return false
+            }
+        }
+        let growth = record.connections.byteCount - old.connections.byteCount
+        guard bytes + growth <= maximumBytes else {
             outcome.refused += 1
             return false
         }
-        if isNew {
-            setConnections(of: slot, to: new, from: update, &outcome)
-            return true
-        }
-        let isHigher = (new.version, new.uid) > (old.version, old.uid)
-        let gainsShortID =
-            (new.version, new.uid) == (old.version, old.uid) && new.shortID != nil && old.shortID == nil
-        guard isHigher || gainsShortID else { return false }
-        change(slot) { record in
-            record.version = new.version
-            record.uid = new.uid
-            record.nickname = new.nickname
-            record.shortID = new.shortID
-        }
-        if new.shortID != old.shortID {
+        bytes += growth
+        change(slot) { $0 = record }
+        if !isNew, new.shortID != old.shortID {
             if let shortID = old.shortID { note(shortIDs.remove(old.name, shortID), in: &outcome) }
             if let shortID = new.shortID { note(shortIDs.add(old.name, shortID), in: &outcome) }
         }
-        // A record that was passed over as known differs in its short id at most.
-        if !new.isKnown { setConnections(of: slot, to: new, from: update, &outcome) }
+        graph.setRow(slot, listed: told.listed, established: told.established)
         return true
+    }
+
+    /// A record as an update has it.
+    private func described(
+        _ old: PeerRecord, by new: TopologyUpdate.Record, _ told: Connections, from update: TopologyUpdate
+    ) -> PeerRecord {
+        var record = old
+        record.version = new.version
+        record.uid = new.uid
+        record.nickname = new.nickname
+        record.shortID = new.shortID
+        record.connections = Self.list(told.entries, from: update)
+        record.connectionSum = record.connections.sum
+        return record
+    }
+
+    /// Whether a record says something of us that we do not say, with our own UID and version.
+    func contradictsOwn(_ new: TopologyUpdate.Record, of update: TopologyUpdate) -> Bool {
+        guard new.name == own.name, !new.isKnown else { return false }
+        var outcome = Outcome()
+        let told = accepted(new, from: update, &outcome)
+        return described(own, by: new, told, from: update).entry.map(contradictsOwn) ?? false
+    }
+
+    /// The same of what was announced. A short id alone may be missing: the oldest releases do not pass it on.
+    func contradictsOwn(_ entry: TopologyDigest.Entry) -> Bool {
+        guard let ours = own.entry, (entry.name, entry.uid, entry.version) == (ours.name, ours.uid, ours.version)
+        else { return false }
+        return entry.hasShortID == ours.hasShortID && entry.fingerprint != ours.fingerprint
     }
 
     /// Somebody described us. If it is an earlier life of ours, or another peer with our name, we go beyond its version.
@@ -384,24 +436,33 @@ struct PeerTable: Sendable {
         outcome.overtaken = version
     }
 
-    private mutating func setConnections(
-        of slot: Int, to new: TopologyUpdate.Record, from update: TopologyUpdate, _ outcome: inout Outcome
-    ) {
-        var entries = Array(update.entries[new.entries])
-        if entries.count > maximumPeers {
-            outcome.refused += entries.count - maximumPeers
-            entries.removeLast(entries.count - maximumPeers)
-        }
+    /// The connections of a record that are kept: one to each peer, and not too many.
+    private struct Connections {
+        var entries: [TopologyUpdate.Entry]
         var listed = SlotSet()
         var established = SlotSet()
-        var hasRepetition = false
-        for entry in entries {
-            guard let other = slots[entry.name] else { continue }
-            hasRepetition = hasRepetition || listed.contains(other)
-            listed.insert(other)
-            if entry.established { established.insert(other) } else { established.remove(other) }
+    }
+
+    private func accepted(
+        _ new: TopologyUpdate.Record, from update: TopologyUpdate, _ outcome: inout Outcome
+    ) -> Connections {
+        var told = Connections(entries: Array(update.entries[new.entries]))
+        if told.entries.count > maximumPeers {
+            outcome.refused += told.entries.count - maximumPeers
+            told.entries.removeLast(told.entries.count - maximumPeers)
         }
-        if hasRepetition { entries = Self.lastOfEach(entries) }
+        var hasRepetition = false
+        for entry in told.entries {
+            guard let other = slots[entry.name] else { continue }
+            hasRepetition = hasRepetition || told.listed.contains(other)
+            told.listed.insert(other)
+            if entry.established { told.established.insert(other) } else { told.established.remove(other) }
+        }
+        if hasRepetition { told.entries = Self.lastOfEach(told.entries) }
+        return told
+    }
+
+    private static func list(_ entries: [TopologyUpdate.Entry], from update: TopologyUpdate) -> ConnectionList {
         var list = ConnectionList()
         list.reserve(entries.count)
         for entry in entries {
@@ -410,9 +471,7 @@ struct PeerTable: Sendable {
                 address: update.bytes[Int(entry.address.lowerBound)..<Int(entry.address.upperBound)],
                 outbound: entry.outbound, established: entry.established)
         }
-        bytes += list.byteCount - (records[slot]?.connections.byteCount ?? 0)
-        records[slot]?.connections = list
-        graph.setRow(slot, listed: listed, established: established)
+        return list
     }
 
     /// Of connections to the same peer the last counts.

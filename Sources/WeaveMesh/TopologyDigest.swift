@@ -9,6 +9,10 @@ import WeaveCore
 ///     A ◄── question: names of what it lacks ── B
 ///     A ── ordinary topology update ──────────► B
 ///
+/// A version alone does not tell a record from one that somebody forged with the same version; so a fingerprint of all
+/// that the record says goes with it. Of two records of one version everybody keeps the one with the higher fingerprint,
+/// until its owner hears of the difference and makes a version beyond both.
+///
 /// From time to time they look whether they have missed something, which costs 20 bytes when they have not:
 ///
 ///     A ── summary: one sum over all versions ► B     equal: nothing more; different:
@@ -18,32 +22,30 @@ enum TopologyDigest {
     /// The channel of digests. It is used only towards neighbours that announced the feature.
     static let channel = "topology-digest"
     static let feature = "TopologyDigest"
-    static let featureValue = "2"
+    static let featureValue = "3"
 
-    /// How much of this a neighbour takes.
-    enum Level: Sendable, Comparable {
-        /// Nothing, as 2.8.1: topology goes to it whole.
-        case none
-        /// Announcements and questions: value 1 of the feature.
-        case versions
-        /// Summaries and inventories too: value 2, and those to come.
-        case summaries
-
-        init(_ features: [String: String]) {
-            switch features[TopologyDigest.feature].flatMap({ UInt8($0) }) {
-            case nil, 0: self = .none
-            case 1: self = .versions
-            default: self = .summaries
-            }
-        }
+    /// Whether a neighbour with these features takes digests. Values below 3 were entries without fingerprints; those
+    /// above it are digests with something added.
+    static func isTaken(by features: [String: String]) -> Bool {
+        features[feature].flatMap { UInt8($0) }.map { $0 >= 3 } ?? false
     }
 
     /// What is announced of a record.
-    struct Entry: Equatable {
+    struct Entry: Equatable, Sendable {
         var name: PeerName
         var uid: UInt64
         var version: UInt64
         var hasShortID: Bool
+        /// Equal for all records that say the same (`PeerRecord.fingerprint`).
+        var fingerprint: UInt32
+
+        /// Whether another record of the same peer wins over this one. An owner makes no two of the same version; what
+        /// comes after the version decides between the truth and a forgery, so that all take the same for true.
+        func isOutranked(by other: Entry) -> Bool {
+            if (other.version, other.uid) != (version, uid) { return (other.version, other.uid) > (version, uid) }
+            if other.hasShortID != hasShortID { return other.hasShortID }
+            return other.fingerprint > fingerprint
+        }
     }
 
     enum Message: Equatable {
@@ -57,8 +59,8 @@ enum TopologyDigest {
         case inventory([Entry])
     }
 
-    /// A name, a flag, a UID and a version of one byte.
-    private static let minimumEntryBytes = PeerName.byteCount + 10
+    /// A name, a flag, a fingerprint, a UID and a version of one byte.
+    private static let minimumEntryBytes = PeerName.byteCount + 14
 
     private static let announcementKind: UInt8 = 1
     private static let questionKind: UInt8 = 2
@@ -92,6 +94,7 @@ enum TopologyDigest {
         for entry in entries {
             out.appendInteger(entry.name.rawValue, byteCount: PeerName.byteCount)
             out.append(entry.hasShortID ? 1 : 0)
+            out.appendInteger(entry.fingerprint, byteCount: 4)
             out.appendInteger(entry.uid, byteCount: 8)
             out.appendWireUnsigned(entry.version)
         }
@@ -125,8 +128,12 @@ enum TopologyDigest {
             try checkCount(entries.count)
             let name = PeerName(truncating: try integer(PeerName.byteCount, &cursor))
             let hasShortID = try integer(1, &cursor) != 0
+            let fingerprint = UInt32(truncatingIfNeeded: try integer(4, &cursor))
             let uid = try integer(8, &cursor)
-            entries.append(Entry(name: name, uid: uid, version: try cursor.unsigned(), hasShortID: hasShortID))
+            entries.append(
+                Entry(
+                    name: name, uid: uid, version: try cursor.unsigned(), hasShortID: hasShortID,
+                    fingerprint: fingerprint))
         }
         return entries
     }

@@ -51,6 +51,14 @@ struct TopologyQuestions: Sendable {
 
     var isEmpty: Bool { open.isEmpty }
 
+    /// Whether the record of a peer was asked for, or will be, and has not come.
+    func awaits(_ name: PeerName) -> Bool {
+        switch open[name]?.state {
+        case .waiting, .asked: true
+        case .settled, nil: false
+        }
+    }
+
     /// Notes that a neighbour has a record we lack; whether to ask it now.
     ///
     /// - Parameter isRefresh: whether an earlier version of the record is held.

@@ -304,7 +304,8 @@ struct CoreGossipTests {
         #expect(try TopologyReader.read(try #require(answer.first).data()).records.map(\.name.rawValue) == [0x10])
         let news = TopologyDigest.encode(
             .announcement([
-                TopologyDigest.Entry(name: PeerName(truncating: 0x30), uid: 1, version: 1, hasShortID: false)
+                TopologyDigest.Entry(
+                    name: PeerName(truncating: 0x30), uid: 1, version: 1, hasShortID: false, fingerprint: 0)
             ]))
         _ = core.onMessage(id, tag: 4, payload: gossip(TopologyDigest.channel, news, from: 0x20), now: .zero)
         let asked = try #require(core.drain(id).first).data()
@@ -318,7 +319,8 @@ struct CoreGossipTests {
         var (core, ids) = try core(neighbours: [0x20, 0x30], digests: true)
         let news = TopologyDigest.encode(
             .announcement([
-                TopologyDigest.Entry(name: PeerName(truncating: 0x40), uid: 1, version: 1, hasShortID: false)
+                TopologyDigest.Entry(
+                    name: PeerName(truncating: 0x40), uid: 1, version: 1, hasShortID: false, fingerprint: 0)
             ]))
         for (id, name) in zip(ids, [0x20, 0x30] as [UInt64]) {
             _ = core.onMessage(id, tag: 4, payload: gossip(TopologyDigest.channel, news, from: name), now: moment(5))

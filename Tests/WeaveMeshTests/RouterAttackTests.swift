@@ -94,7 +94,8 @@ struct RouterAttackTests {
                 for victim in [1, 2, 3] {
                     let name = testName(victim)
                     if digests {
-                        let entry = TopologyDigest.Entry(name: name, uid: .max, version: version, hasShortID: false)
+                        let entry = TopologyDigest.Entry(
+                            name: name, uid: .max, version: version, hasShortID: false, fingerprint: 0)
                         let data = TopologyDigest.encode(.announcement([entry]))
                         try await attacker.send(4, gossip(TopologyDigest.channel, data, from: self.attacker))
                     }

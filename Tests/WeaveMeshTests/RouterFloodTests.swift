@@ -103,7 +103,7 @@ struct RouterFloodTests {
             #expect(await scene.router.statistics().sent.gossip.bytes - known < 100_000)
             for part in parts + parts {
                 let entries = part.filter { $0.rawValue >= testName(1000).rawValue }
-                    .map { TopologyDigest.Entry(name: $0, uid: 1, version: 1, hasShortID: false) }
+                    .map { TopologyDigest.Entry(name: $0, uid: 1, version: 1, hasShortID: false, fingerprint: 0) }
                 let announcement = TopologyDigest.encode(.announcement(entries))
                 try await attacker.send(4, gossip(TopologyDigest.channel, announcement, from: 99))
             }

@@ -4,9 +4,10 @@ import WeaveCore
 @testable import WeaveMesh
 
 private func entry(
-    _ name: UInt64, version: UInt64 = 1, uid: UInt64 = 1, hasShortID: Bool = false
+    _ name: UInt64, version: UInt64 = 1, uid: UInt64 = 1, hasShortID: Bool = false, fingerprint: UInt32 = 0
 ) -> TopologyDigest.Entry {
-    TopologyDigest.Entry(name: PeerName(truncating: name), uid: uid, version: version, hasShortID: hasShortID)
+    TopologyDigest.Entry(
+        name: PeerName(truncating: name), uid: uid, version: version, hasShortID: hasShortID, fingerprint: fingerprint)
 }
 
 @Suite("Summary of a topology")
@@ -34,6 +35,7 @@ struct TopologySummaryTests {
     func differences() {
         let all = [
             entry(1), entry(2), entry(1, version: 2), entry(1, uid: 2), entry(1, hasShortID: true),
+            entry(1, fingerprint: 1),
             entry(1, version: .max), entry(1, uid: .max), entry((1 << 48) - 1),
         ]
         let summaries = all.map { summary([$0]) } + [summary([]), summary([entry(1), entry(1)])]
@@ -90,7 +92,9 @@ struct TopologyDigestWireTests {
 
     private static let messages: [TopologyDigest.Message] = [
         .announcement([]),
-        .announcement([entry(1), entry(0xffff_ffff_ffff, version: .max, uid: .max, hasShortID: true)]),
+        .announcement([
+            entry(1), entry(0xffff_ffff_ffff, version: .max, uid: .max, hasShortID: true, fingerprint: .max),
+        ]),
         .inventory([entry(5, version: 300)]), .question([]), .question([PeerName(truncating: 7)]),
         .summary(TopologySummary()), .summary(TopologySummary(count: .max, first: 1, second: .max)),
     ]
@@ -126,12 +130,10 @@ struct TopologyDigestWireTests {
     @Test(
         "are taken by those who say so",
         arguments: [
-            (nil, TopologyDigest.Level.none), ("", .none), ("0", .none), ("x", .none), ("1", .versions),
-            ("2", .summaries),
-            ("3", .summaries),
+            (nil, false), ("", false), ("0", false), ("x", false), ("1", false), ("2", false), ("3", true), ("4", true),
         ])
-    func levels(_ value: String?, _ level: TopologyDigest.Level) {
-        #expect(TopologyDigest.Level(value.map { [TopologyDigest.feature: $0] } ?? [:]) == level)
+    func taken(_ value: String?, _ isTaken: Bool) {
+        #expect(TopologyDigest.isTaken(by: value.map { [TopologyDigest.feature: $0] } ?? [:]) == isTaken)
     }
 }
 
@@ -259,7 +261,7 @@ struct TopologyQuestionsTests {
 @Suite("Comparing topologies")
 struct TopologyComparisonTests {
     /// A core with a neighbour, and all that was to be said at first said.
-    private func core(level: String? = "2") -> (core: MeshCore, id: ConnectionID) {
+    private func core(level: String? = TopologyDigest.featureValue) -> (core: MeshCore, id: ConnectionID) {
         var core = MeshCore.sample(discovery: false)
         var remote = introduction(0x20)
         if let level { remote.features = [TopologyDigest.feature: level] }
@@ -289,25 +291,6 @@ struct TopologyComparisonTests {
         for round in 1...4 {
             _ = core.advance(to: moment(Double(30 * round) + 1))
             #expect(try digests(core.drain(id)) == [.summary(core.table.summary)])
-        }
-    }
-
-    @Test("is not asked of a neighbour that takes versions only: it gets all of them, less often")
-    func versions() throws {
-        var (core, id) = core(level: "1")
-        var messages: [TopologyDigest.Message] = []
-        for round in 1...8 {
-            _ = core.advance(to: moment(Double(30 * round) + 1))
-            messages += try digests(core.drain(id))
-        }
-        #expect(messages.count == 2)
-        for message in messages {
-            guard case .announcement(let entries) = message else {
-                Issue.record("\(message)")
-                continue
-            }
-            // The neighbour has told nothing about itself yet.
-            #expect(entries.map(\.name) == [core.configuration.name])
         }
     }
 
@@ -356,7 +339,8 @@ struct TopologyComparisonTests {
         _ = core.onMessage(id, tag: 4, payload: gossip("topology", update, from: 0x20), now: moment(6))
         _ = core.drain(id)
         // The neighbour has lost 0x31, and our record; of 0x30 it has a newer one.
-        let stock = [entry(0x20, version: 4, uid: 7), entry(0x30, version: 5), entry(0x40)]
+        let slot = try #require(core.table.slot(of: PeerName(truncating: 0x20)))
+        let stock = [try #require(core.table.entry(slot)?.entry), entry(0x30, version: 5), entry(0x40)]
         _ = receive(&core, id, .inventory(stock), at: moment(7))
         let sent = try digests(core.drain(id))
         #expect(sent.contains(.question([PeerName(truncating: 0x30), PeerName(truncating: 0x40)])))
@@ -367,6 +351,89 @@ struct TopologyComparisonTests {
         // A mere announcement says nothing about what is not in it.
         _ = receive(&core, id, .announcement(stock), at: moment(8))
         #expect(try digests(core.drain(id)).isEmpty)
+    }
+
+    @Test("of two records of one version both sides keep the same", arguments: [false, true])
+    func tied(isReversed: Bool) throws {
+        let tellings = [
+            [(to: 0x20 as UInt64, established: true)], [(to: 0x20, established: true), (to: 0x31, established: true)],
+        ]
+        let updates = tellings.map {
+            encodeUpdate([
+                SampleRecord(name: 0x20, uid: 7, version: 4, links: [(0x30, true)]),
+                SampleRecord(name: 0x30, version: 3, links: $0),
+            ])
+        }
+        let (mine, theirs) = isReversed ? (updates[1], updates[0]) : (updates[0], updates[1])
+        var (core, id) = core()
+        _ = core.onMessage(id, tag: 4, payload: gossip("topology", mine, from: 0x20), now: moment(6))
+        _ = core.advance(to: moment(7))
+        _ = core.drain(id)
+        let slot = try #require(core.table.slot(of: PeerName(truncating: 0x30)))
+        let held = try #require(core.table.entry(slot)?.entry)
+        var (other, otherID) = self.core()
+        _ = other.onMessage(otherID, tag: 4, payload: gossip("topology", theirs, from: 0x20), now: moment(6))
+        let otherSlot = try #require(other.table.slot(of: PeerName(truncating: 0x30)))
+        let told = try #require(other.table.entry(otherSlot)?.entry)
+        try #require((told.version, told.uid) == (held.version, held.uid))
+        #expect(core.table.summary != other.table.summary)
+
+        _ = receive(&core, id, .inventory([told]), at: moment(8))
+        let answer = try digests(core.drain(id))
+        guard held.isOutranked(by: told) else {
+            guard case .announcement(let entries) = answer.first else {
+                Issue.record("\(answer)")
+                return
+            }
+            #expect(entries.contains(held))
+            // Said without an announcement it is answered too, and not believed.
+            _ = core.onMessage(id, tag: 4, payload: gossip("topology", theirs, from: 0x20), now: moment(9))
+            #expect(core.table.entry(slot)?.entry == held)
+            return
+        }
+        #expect(answer.first == .question([PeerName(truncating: 0x30)]))
+        _ = core.onMessage(id, tag: 4, payload: gossip("topology", theirs, from: 0x20), now: moment(9))
+        #expect(core.table.entry(slot)?.entry == told)
+        #expect(core.table.summary == other.table.summary)
+    }
+
+    @Test("an owner goes beyond what is said of it in its own version, and only then", arguments: [false, true])
+    func contradiction(isAnnounced: Bool) throws {
+        var (core, id) = core()
+        let own = core.table.own
+        let entry = try #require(own.entry)
+        func tell(_ core: inout MeshCore, _ record: SampleRecord, _ entry: TopologyDigest.Entry, at second: Double) {
+            if isAnnounced {
+                _ = receive(&core, id, .announcement([entry]), at: moment(second))
+            } else {
+                let update = encodeUpdate([record])
+                _ = core.onMessage(id, tag: 4, payload: gossip("topology", update, from: 0x20), now: moment(second))
+            }
+        }
+        var record = SampleRecord(name: 0x10, nickname: own.nickname, uid: own.uid, version: own.version)
+        record.shortID = own.shortID.map { Int($0.rawValue) }
+        let link = try #require(core.table.ownLinks.values.first)
+        record.address = link.address
+        record.outbound = link.outbound
+        record.links = [(0x20, link.established)]
+        tell(&core, record, entry, at: 6)
+        // Releases that know of no short ids leave ours away.
+        var short = entry
+        short.hasShortID.toggle()
+        var shortRecord = record
+        shortRecord.shortID = record.shortID == nil ? 5 : nil
+        if own.shortID != nil { tell(&core, shortRecord, short, at: 7) }
+        #expect(core.table.own.version == own.version)
+        #expect(core.statistics.forgedRecords == 0)
+        var forged = entry
+        forged.fingerprint ^= 1
+        record.links = []
+        tell(&core, record, forged, at: 8)
+        #expect(core.table.own.version == own.version + 1)
+        #expect(core.statistics.forgedRecords == 1)
+        // What was true once is not false.
+        tell(&core, record, forged, at: 9)
+        #expect(core.table.own.version == own.version + 1)
     }
 
     @Test("ends the connection of who sends no digest")

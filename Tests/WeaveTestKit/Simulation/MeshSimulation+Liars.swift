@@ -9,6 +9,8 @@ extension MeshSimulation {
     public enum Lie: CaseIterable, Sendable {
         /// An honest peer has no connections any more, says its own incarnation, or another.
         case emptied, otherLife
+        /// An honest peer has no connections, in the version that it has come to or comes to next.
+        case tied
         /// The same at a version that nobody counts to.
         case absurd
         /// Peers that do not exist, with connections to everybody and short ids of others.
@@ -64,6 +66,9 @@ extension MeshSimulation {
         record.version = core.ownVersion + UInt64.random(in: 1...1000, using: &generator)
         switch lie {
         case .emptied: return topology([record])
+        case .tied:
+            record.version = core.ownVersion + UInt64.random(in: 0...2, using: &generator)
+            return topology([record])
         case .otherLife:
             record.uid = generator.next()
             record.connections = [own]
@@ -107,10 +112,11 @@ extension MeshSimulation {
                     : envelope(.gossip, "topology", [own.rawValue], bytes)
             ]
         case .announcement:
-            // A kind, and then name, whether there is a short id, incarnation and version.
+            // A kind, and then name, whether there is a short id, fingerprint, incarnation and version.
             var bytes: [UInt8] = [1]
             for _ in 0..<40 {
                 bytes += Self.ghost(Int.random(in: 0..<100_000, using: &generator)).bytes + [0]
+                bytes.appendInteger(UInt32.random(in: 0...3, using: &generator), byteCount: 4)
                 bytes.appendInteger(generator.next(), byteCount: 8)
                 bytes.append(UInt8.random(in: 0..<100, using: &generator))
             }
