@@ -11,6 +11,7 @@ import WeaveTestKit
 struct LargeMeshTests {
     static let environment = ProcessInfo.processInfo.environment
     static let large = environment["WEAVE_SIM_LARGE"].flatMap { Int($0) }
+    static let limit = environment["WEAVE_SIM_LIMIT"].flatMap { Int($0) }
 
     /// The memory of this process that is in use, in MiB.
     private static var resident: Int {
@@ -29,7 +30,7 @@ struct LargeMeshTests {
     }
 
     private static var joinLimits: [Int] {
-        environment["WEAVE_SIM_LIMIT"].flatMap { Int($0) }.map { [$0] } ?? [30, 100]
+        limit.map { [$0] } ?? [30, 100]
     }
 
     @Test("one join is known everywhere within three seconds", arguments: joinLimits)
@@ -81,7 +82,7 @@ struct LargeMeshTests {
 
     /// The limits of connections with which peers start at once; 0 for none. Where peers are few, one that they reach.
     private static var coldLimits: [Int] {
-        if let limit = environment["WEAVE_SIM_LIMIT"].flatMap({ Int($0) }) { return [limit] }
+        if let limit { return [limit] }
         return large == nil ? [8, 0] : [30, 100, 0]
     }
 
@@ -150,5 +151,49 @@ struct LargeMeshTests {
             #expect(failure == nil, "WEAVE_SIM_SEED=\(seed): \(failure ?? "")")
         }
         Self.say("liars", since: started)
+    }
+
+    /// Bytes that peers send in a minute in which one goes or comes, and in a minute of rest.
+    private static func cost(peers: Int, limit: Int, plain: Bool) -> (perChange: Int, perMinute: Int)? {
+        var simulation = MeshSimulation(
+            seed: 31,
+            options: .init(peers: peers, connectionLimit: limit, plainPeers: plain ? Set(0..<peers) : []))
+        simulation.start()
+        func agrees() -> Bool {
+            simulation.run(until: { $0.disagreement() == nil }, every: .seconds(1), limit: .seconds(300))
+        }
+        guard agrees() else { return nil }
+        simulation.run(for: .seconds(60))
+        var before = simulation.bytes
+        // Whole states that a neighbour has already are held back for some rounds: a single minute may have none.
+        simulation.run(for: .seconds(600))
+        let perMinute = (simulation.bytes - before) / 10
+        before = simulation.bytes
+        let changes = 2
+        for change in 0..<changes {
+            // What was going on about the last one has come to rest.
+            simulation.crash(change * 9)
+            simulation.run(for: .seconds(60))
+            simulation.restart(change * 9)
+            simulation.run(for: .seconds(60))
+        }
+        guard agrees() else { return nil }
+        return ((simulation.bytes - before) / (2 * changes), perMinute)
+    }
+
+    @Test("a change costs less than half where peers compare first, and rest costs next to nothing")
+    func bytesOfChanges() throws {
+        let started = Date()
+        let peers = Self.large ?? 50
+        let limit = Self.limit ?? 6
+        let plain = try #require(Self.cost(peers: peers, limit: limit, plain: true))
+        let comparing = try #require(Self.cost(peers: peers, limit: limit, plain: false))
+        for (name, cost) in [("whole", plain), ("compared", comparing)] {
+            Self.say(
+                "\(peers) peers with limit \(limit), topology \(name): \(cost.perChange) bytes in a minute with a "
+                    + "change, \(cost.perMinute) in one of rest", since: started)
+        }
+        #expect(comparing.perChange * 2 < plain.perChange)
+        #expect(comparing.perMinute * 10 < plain.perMinute)
     }
 }
