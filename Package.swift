@@ -112,7 +112,7 @@ let package = Package(
         .testTarget(
             name: "WeaveNetDaemonTests",
             dependencies: [
-                "WeaveCore", "WeaveMesh", "WeaveIPAM", "WeaveDatapath", "WeaveNetDaemon", "NetLab",
+                "WeaveCore", "WeaveMesh", "WeaveIPAM", "WeaveDatapath", "WeaveNetDaemon", "NetLab", "WeaveTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "GRDB", package: "GRDB.swift"),

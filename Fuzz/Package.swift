@@ -30,7 +30,8 @@ let package = Package(
         .target(
             name: "WeaveMesh", dependencies: ["WeaveCore", "WeaveGob", "WeaveCrypto"],
             exclude: [
-                "HandshakeTable.swift", "MeshChannelHandler.swift", "MeshConfiguration.swift", "MeshLink.swift",
+                "AcceptPauseHandler.swift", "HandshakeTable.swift", "MeshChannelHandler.swift",
+                "MeshConfiguration.swift", "MeshLink.swift",
                 "MeshMetrics.swift", "MeshRouter.swift", "MeshRouter+Directives.swift", "MeshRouter+Links.swift",
                 "MeshSockets.swift", "ReceiveAllocator.swift", "Replica.swift",
             ]),

@@ -53,33 +53,3 @@ final class MeshChannelHandler: ChannelInboundHandler, @unchecked Sendable {
 
     private func post(_ event: LinkEvent) { router.assumeIsolated { $0.post(event) } }
 }
-
-/// Leaves the listener alone for a while when a connection cannot be accepted, which is when descriptors or memory have
-/// run out: the connection stays in the system's queue, and the system would announce it again at once.
-///
-/// Confined to the event loop of the router, which is what makes sharing it safe.
-final class AcceptPauseHandler: ChannelInboundHandler, @unchecked Sendable {
-    typealias InboundIn = any Channel
-
-    /// How long to wait for descriptors to become free.
-    static let pause: TimeAmount = .seconds(1)
-
-    private let router: MeshRouter
-    private var isPaused = false
-
-    init(router: MeshRouter) { self.router = router }
-
-    func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard error is IOError else { return context.fireErrorCaught(error) }
-        let cause = SocketErrorText.cause(error)
-        router.assumeIsolated { $0.onAcceptFailed(cause) }
-        guard !isPaused else { return }
-        isPaused = true
-        let channel = context.channel
-        try? channel.syncOptions?.setOption(.autoRead, value: false)
-        context.eventLoop.scheduleTask(in: Self.pause) { [self] in
-            isPaused = false
-            try? channel.syncOptions?.setOption(.autoRead, value: true)
-        }
-    }
-}

@@ -129,7 +129,10 @@ public actor MeshRouter {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelInitializer { [self] channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptPauseHandler(router: self))
+                    try channel.pipeline.syncOperations.addHandler(
+                        AcceptPauseHandler { error in
+                            self.assumeIsolated { $0.onAcceptFailed(SocketErrorText.cause(error)) }
+                        })
                 }
             }
             .childChannelOption(.autoRead, value: false)

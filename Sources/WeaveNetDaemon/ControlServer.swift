@@ -5,6 +5,7 @@ import HummingbirdCore
 import Logging
 import NIOCore
 import ServiceLifecycle
+import WeaveMesh
 
 /// Serves `ControlRoutes` over HTTP, on TCP or on a Unix socket.
 struct ControlServer: Service {
@@ -39,7 +40,10 @@ struct ControlServer: Service {
                 availableConnectionsDelegate: MaximumAvailableConnections(Self.maximumConnections)),
             onServerRunning: { listener in
                 try? await listener.pipeline.addHandler(
-                    AcceptRestHandler(address: address, logger: logger), position: .first)
+                    AcceptPauseHandler { error in
+                        logger.warning(
+                            "Cannot accept an HTTP connection on \(address): \(error); who asks waits for descriptors")
+                    }, position: .first)
                 if case .unix(let path) = address {
                     // The interface has no password: whoever can write to the socket rules the daemon.
                     try? FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)

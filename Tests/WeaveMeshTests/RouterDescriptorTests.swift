@@ -3,6 +3,7 @@ import NIOCore
 import NIOPosix
 import Testing
 import WeaveCore
+import WeaveTestKit
 
 @testable import WeaveMesh
 
@@ -53,13 +54,13 @@ struct RouterDescriptorTests {
                 }
                 #expect(!strangers.isEmpty)
                 #expect(dup(0) < 0, "there are descriptors left")
-                let before = Descriptors.processorSeconds()
+                let before = ProcessorTime.processSeconds()
                 try await Task.sleep(for: .seconds(3))
                 await words.broadcast(OpaqueGossip(Array("still here".utf8)))
                 try await eventually("gossip goes on", within: .seconds(10)) {
                     await handler.words.contains("still here")
                 }
-                let used = Descriptors.processorSeconds() - before
+                let used = ProcessorTime.processSeconds() - before
                 #expect(used < 1, "the listener spins: \(used) s of 3")
                 let failures = await router.statistics().acceptsFailed
                 #expect((1...6).contains(failures), "\(failures) in 3 s")
@@ -73,34 +74,4 @@ struct RouterDescriptorTests {
             }
         }
     }
-}
-
-private enum Descriptors {
-    static func limit() throws -> Int {
-        var limit = rlimit()
-        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw Failure() }
-        return Int(limit.rlim_cur)
-    }
-
-    static func setLimit(_ count: Int) throws {
-        var limit = rlimit()
-        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw Failure() }
-        limit.rlim_cur = rlim_t(count)
-        guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw Failure() }
-    }
-
-    /// The highest number in use.
-    static func highest() throws -> Int {
-        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap { Int($0) }.max() ?? 0
-    }
-
-    /// What this process has used of processors.
-    static func processorSeconds() -> Double {
-        var usage = rusage()
-        guard unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
-        let seconds = Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
-        return seconds + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-    }
-
-    struct Failure: Error {}
 }

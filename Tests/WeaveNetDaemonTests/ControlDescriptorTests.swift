@@ -2,6 +2,7 @@ import Foundation
 import Logging
 import ServiceLifecycle
 import Testing
+import WeaveTestKit
 
 @testable import WeaveNetDaemon
 
@@ -33,9 +34,9 @@ struct ControlDescriptorTests {
             for filler in fillers.suffix(3) { close(filler) }
             let clients = (0..<8).map { _ in PlainClient(port: port) }.compactMap { $0 }
             #expect((1...3).contains(clients.count), "\(clients.count) clients")
-            let before = Descriptors.processorSeconds()
+            let before = ProcessorTime.processSeconds()
             try await Task.sleep(for: .seconds(3))
-            let used = Descriptors.processorSeconds() - before
+            let used = ProcessorTime.processSeconds() - before
             #expect(used < 1, "the listener spins: \(used) s of 3")
             #expect(first.ask("/status").hasPrefix("HTTP/1.1 200"), "a client that is there is served no more")
             let complaints = lines.all.count { $0.contains("Too many open files") }
@@ -89,34 +90,4 @@ private struct PlainClient {
     }
 
     func leave() { close(descriptor) }
-}
-
-private enum Descriptors {
-    static func limit() throws -> Int {
-        var limit = rlimit()
-        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw Failure() }
-        return Int(limit.rlim_cur)
-    }
-
-    static func setLimit(_ count: Int) throws {
-        var limit = rlimit()
-        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw Failure() }
-        limit.rlim_cur = rlim_t(count)
-        guard unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { throw Failure() }
-    }
-
-    /// The highest number in use.
-    static func highest() throws -> Int {
-        try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap { Int($0) }.max() ?? 0
-    }
-
-    /// What this process has used of processors.
-    static func processorSeconds() -> Double {
-        var usage = rusage()
-        guard unsafe getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else { return 0 }
-        let seconds = Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
-        return seconds + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
-    }
-
-    struct Failure: Error {}
 }
