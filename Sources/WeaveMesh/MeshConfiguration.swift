@@ -26,6 +26,9 @@ public struct MeshConfiguration: Sendable {
     public var maximumProtocolVersion: UInt8 = 2
     public var limits = ConnectionLimits()
     public var routerLimits = RouterLimits()
+    /// How the addresses of a target's name are found, anew for each attempt; nil for the system's resolver. Called with
+    /// a host and a service, a number mostly or empty, on a thread that may block; what it throws is shown as the reason.
+    public var resolver: (@Sendable (_ host: String, _ service: String) throws -> [Endpoint])?
     public var logger: Logger
     /// What takes the router's counters; nil for whatever `MetricsSystem` was bootstrapped with before the router runs,
     /// which by itself is nothing.

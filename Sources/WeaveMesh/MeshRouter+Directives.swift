@@ -66,11 +66,12 @@ extension MeshRouter {
         let limit = loop.scheduleTask(in: .nanoseconds(configuration.routerLimits.resolveTimeout.wholeNanoseconds)) {
             promise.fail(NameLookup.Failure(description: "lookup \(host): i/o timeout"))
         }
+        let resolver = configuration.resolver ?? { try NameLookup.resolve(host: $0, service: $1) }
         NIOThreadPool.singleton.submit { state in
             guard case .active = state else {
                 return promise.fail(NameLookup.Failure(description: "lookup \(host): operation was canceled"))
             }
-            promise.completeWith(Result { try NameLookup.resolve(host: host, service: service) })
+            promise.completeWith(Result { try resolver(host, service) })
         }
         defer { limit.cancel() }
         return try await promise.futureResult.get()
