@@ -23,6 +23,18 @@ extension MeshCore {
         }
     }
 
+    /// Nothing has changed for a while: the sums of all should be the same by now.
+    mutating func compareInCalm() {
+        var candidates = connections.values.filter(\.takesDigests).map(\.neighbour.id).sorted {
+            $0.rawValue < $1.rawValue
+        }
+        for _ in 0..<min(Self.calmComparisons, candidates.count) {
+            let id = candidates.remove(at: Int.random(in: candidates.indices, using: &generator))
+            connections[id]?.topology.summarizes = true
+            wake(id)
+        }
+    }
+
     /// A neighbour told which versions it has, or asked for records.
     mutating func onDigest(
         _ payload: [UInt8], _ data: Range<Int>, _ tag: MessageTag, _ connection: MeshNeighbour, _ now: MonotonicTime
@@ -120,7 +132,7 @@ extension MeshCore {
 
     /// Announces what the neighbour did not name when it named everything it has.
     private func announceMissing(from named: SlotSet, _ topology: inout TopologyOutbox) {
-        var missing = table.graph.present
+        var missing = table.graph.reachable(from: PeerTable.ourSlot)
         missing.subtract(named)
         for slot in missing.members {
             guard table.entry(slot) != nil else { continue }

@@ -31,6 +31,7 @@ extension MeshCore {
         }
         if !outcome.improved.isEmpty {
             timers.armIfIdle(.routes, at: now + Self.routeDelay)
+            timers.arm(.calm, at: now + Self.calmDelay + strain * 16)
             if configuration.discovery || maker.awaitsPlaces { checkSoon(now) }
         }
         if tag == .gossipBroadcast {
@@ -163,15 +164,24 @@ extension MeshCore {
     }
 
     /// What is new goes to random neighbours, except those known to have it.
+    ///
+    /// A peer that cannot be reached from here is told of when it can. Otherwise peers that are gone, or never were, could
+    /// go round for ever: whoever has just forgotten one would hear of it again from who has not yet.
     mutating func passOnNews(_ now: MonotonicTime) {
         // Routes that are about to be computed may know of neighbours that these do not.
         guard !routesAreStale else { return }
         timers.cancel(.news)
         lastNews = now
-        let fresh = news.members.compactMap { slot in
-            table.record(slot).map { TopologyOutbox.News(slot: slot, stamp: $0.stamp, ownerTells: ownerTells(slot)) }
+        var unreachable = SlotSet()
+        let fresh = news.members.compactMap { slot -> TopologyOutbox.News? in
+            guard let record = table.record(slot) else { return nil }
+            guard slot == PeerTable.ourSlot || slot < routing.nextHops.count && routing.nextHops[slot] >= 0 else {
+                unreachable.insert(slot)
+                return nil
+            }
+            return TopologyOutbox.News(slot: slot, stamp: record.stamp, ownerTells: ownerTells(slot))
         }
-        news.removeAll()
+        news = unreachable
         for id in randomNeighbours() {
             guard let index = connections.index(forKey: id) else { continue }
             let neighbour = connections.values[index].neighbour

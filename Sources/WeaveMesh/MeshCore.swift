@@ -27,6 +27,8 @@ public struct MeshCore: Sendable {
         case questions
         /// Compare with some of the neighbours that came in a storm.
         case newcomers
+        /// Compare with some neighbours after changes.
+        case calm
     }
 
     /// The periods of 2.8.1, which its peers expect.
@@ -40,6 +42,10 @@ public struct MeshCore: Sendable {
     /// A newcomer is heard of before its neighbour has told of the connection to it, `updateDelay` later. 2.8.1 waits no
     /// longer than that, and now and then takes the newcomer for unreachable until the next exchange.
     static let collectDelay = Duration.seconds(3)
+    /// How long no record must have changed until some neighbours are asked whether they have the same: whoever missed
+    /// one need not wait for the exchange.
+    static let calmDelay = Duration.seconds(3)
+    static let calmComparisons = 4
     /// What is heard within this time is passed on together.
     static let newsDelay = Duration.milliseconds(30)
     /// Between two rounds of passing on, when all neighbours take digests: they lose nothing by hearing it together.
@@ -200,6 +206,7 @@ public struct MeshCore: Sendable {
             case .states: requestStates()
             case .questions: askAgain(now)
             case .newcomers: compareWithNewcomers()
+            case .calm: compareInCalm()
             }
         }
         return flush()

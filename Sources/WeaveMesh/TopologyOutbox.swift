@@ -70,7 +70,7 @@ struct TopologyOutbox: Sendable {
             return .question(names)
         }
         if announcesAll || takesInventory {
-            let all = entries(table.graph.present, of: table, isAll: true)
+            let all = entries(table.graph.reachable(from: PeerTable.ourSlot), of: table, isAll: true)
             announcements = SlotSet()
             defer { (announcesAll, takesInventory) = (false, false) }
             return takesInventory ? .inventory(all) : .announcement(all)

@@ -436,6 +436,49 @@ struct TopologyComparisonTests {
         #expect(core.table.own.version == own.version + 1)
     }
 
+    @Test("peers that cannot be reached are kept to ourself until they can")
+    func unreachable() throws {
+        var (core, id) = core()
+        var other = introduction(0x21, uid: 8)
+        other.features = MeshCore.announcedFeatures
+        let (otherID, _) = core.addInbound(other, at: moment(5))
+        func tell(_ records: [SampleRecord], at second: Double) throws -> [[UInt64]] {
+            _ = core.onMessage(
+                id, tag: 4, payload: gossip("topology", encodeUpdate(records), from: 0x20), now: moment(second))
+            _ = core.advance(to: moment(second + 1.5))
+            return try digests(core.drain(otherID)).compactMap { message in
+                switch message {
+                case .announcement(let entries), .inventory(let entries): entries.map(\.name.rawValue)
+                case .question, .summary: nil
+                }
+            }
+        }
+        let neighbours = [(to: 0x10 as UInt64, established: true)]
+        _ = try tell([SampleRecord(name: 0x20, uid: 7, version: 4, links: neighbours)], at: 6)
+        let ghost = SampleRecord(name: 0x30, version: 3, links: [(0x20, true)])
+        #expect(try !tell([ghost], at: 10).joined().contains(0x30))
+        #expect(core.table.slot(of: PeerName(truncating: 0x30)) != nil)
+        // Nor is it in what somebody gets who lacks everything.
+        _ = receive(&core, otherID, .summary(TopologySummary()), at: moment(12))
+        let inventory = try digests(core.drain(otherID)).compactMap { message -> [UInt64]? in
+            if case .inventory(let entries) = message { entries.map(\.name.rawValue) } else { nil }
+        }
+        #expect(inventory.count == 1 && !inventory.joined().contains(0x30), "\(inventory)")
+        let connected = SampleRecord(name: 0x20, uid: 7, version: 5, links: neighbours + [(0x30, true)])
+        #expect(try tell([ghost, connected], at: 13).joined().contains(0x30))
+    }
+
+    @Test("comes when nothing has changed for a while")
+    func calm() throws {
+        var (core, id) = core()
+        let record = SampleRecord(name: 0x20, uid: 7, version: 4, links: [(0x10, true)])
+        _ = core.onMessage(id, tag: 4, payload: gossip("topology", encodeUpdate([record]), from: 0x20), now: moment(6))
+        _ = core.advance(to: moment(8.9))
+        #expect(try !digests(core.drain(id)).contains(.summary(core.table.summary)))
+        _ = core.advance(to: moment(9.1))
+        #expect(try digests(core.drain(id)).contains(.summary(core.table.summary)))
+    }
+
     @Test("ends the connection of who sends no digest")
     func malformed() {
         var (core, id) = core()
