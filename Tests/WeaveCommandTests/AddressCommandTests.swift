@@ -155,10 +155,12 @@ struct WaitingTests {
         let client = try client(daemon)
         let error = await #expect(throws: CommandError.self) { try await client.send(.get("/status")) }
         #expect(error?.code == .failed)
+        #expect(await FakeDaemon.soon { daemon.abandoned == 1 }, "the connection is closed with the request")
         let waiting = Task { try await client.send(.post("/attach", []).aboutAddresses(waitingFor: "it")) }
         // Longer than the limit by far.
         try await Task.sleep(for: .seconds(3))
-        #expect(daemon.asked == ["GET /status", "POST /attach"] && daemon.abandoned == 1)
+        #expect(daemon.asked == ["GET /status", "POST /attach"])
+        #expect(daemon.abandoned == 1, "\(daemon.abandoned) connections were closed")
         waiting.cancel()
         await #expect(throws: CommandError.self) { try await waiting.value }
         #expect(await FakeDaemon.soon { daemon.abandoned == 2 }, "the connection is closed with the request")
