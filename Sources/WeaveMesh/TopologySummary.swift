@@ -1,6 +1,7 @@
 import WeaveCore
 
-/// All records of a peer table in 20 bytes: equal for equal sets of records, whatever the order in which they came. Changing it with a record costs the same however many records there are.
+/// All records of a peer table in 20 bytes: equal for equal sets of records, whatever the order in which they
+/// came. Changing it with a record costs the same however many records there are.
 ///
 /// It finds gaps, and records forged with the version of the true one by those who do not mind being found. Whoever is in
 /// the mesh can forge whole records, and choose them so that their sums are equal.
