@@ -83,7 +83,11 @@ let package = Package(
                 .product(name: "Subprocess", package: "swift-subprocess"),
             ]),
         .target(
-            name: "WeaveTestKit", dependencies: ["WeaveCore", "WeaveGob", "WeaveCrypto", "WeaveMesh"],
+            name: "WeaveTestKit",
+            dependencies: [
+                "WeaveCore", "WeaveGob", "WeaveCrypto", "WeaveMesh",
+                .product(name: "Logging", package: "swift-log"),
+            ],
             path: "Tests/WeaveTestKit"),
         .target(name: "NetLab", path: "Tests/NetLab"),
         .target(name: "CAllocationWatch", path: "Tests/CAllocationWatch"),
@@ -112,7 +116,8 @@ let package = Package(
         .testTarget(
             name: "WeaveNetDaemonTests",
             dependencies: [
-                "WeaveCore", "WeaveMesh", "WeaveIPAM", "WeaveDatapath", "WeaveNetDaemon", "NetLab", "WeaveTestKit",
+                "WeaveCore", "WeaveCrypto", "WeaveMesh", "WeaveIPAM", "WeaveNetlink", "WeaveDatapath",
+                "WeaveNetDaemon", "NetLab", "WeaveTestKit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "GRDB", package: "GRDB.swift"),

@@ -9,6 +9,7 @@ public struct OverlayControlEnvelope: Sendable, Hashable {
     public static let directTags: ClosedRange<UInt8> = 1...3
     /// Longer bodies are refused: no overlay has any longer than a few dozen bytes.
     public static let maximumBodyLength = 4096
+    static let maximumPayloadLength = 2 + maximumBodyLength
 
     /// The place of the overlay in the list in common; 0 without a switch.
     public var index: Int
@@ -48,7 +49,7 @@ public struct OverlayControlEnvelope: Sendable, Hashable {
         guard tag == Self.switchTag || Self.directTags.contains(tag) else {
             throw Unusable(description: "Ignoring mesh message with tag \(tag): not for an overlay")
         }
-        guard payload.count <= Self.maximumBodyLength + 2 else {
+        guard payload.count <= Self.maximumPayloadLength else {
             throw Unusable(description: "Ignoring overlay control message of \(payload.count) bytes: too long")
         }
         switch outcome {

@@ -21,7 +21,7 @@ public final class SleeveOverlay: Sendable {
         public let description: String
     }
 
-    private let control: SleeveControlLoop.Inbox
+    private let control: SleeveControlInbox
     private let resources: SleeveResources
     private let fabric: PacketFabric
     private let counts: [SharedCounts]
@@ -34,7 +34,7 @@ public final class SleeveOverlay: Sendable {
     /// Opens the device and the sockets in the network namespace of the calling thread, and starts the threads.
     public init(configuration: SleeveConfiguration, logger: Logger) throws(SetupError) {
         let resources = try SleeveResources(configuration)
-        let inbox = SleeveControlLoop.Inbox()
+        let inbox = SleeveControlInbox()
         let events = PacketEventQueue(wakeup: inbox.wakeup)
         let fabric = PacketFabric(ourself: configuration.ourself, events: events)
         self.resources = resources
@@ -104,7 +104,7 @@ public final class SleeveOverlay: Sendable {
 
     /// A control message arrived on the mesh connection, with mesh tag 7, or 1 to 3.
     public func onControl(_ id: UInt64, tag: UInt8, payload: [UInt8]) {
-        control.post(.control(id, tag: tag, payload: payload))
+        control.postControl(id, tag: tag, payload: payload)
     }
 
     /// The connection has ended.

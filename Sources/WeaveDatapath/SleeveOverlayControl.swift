@@ -7,42 +7,10 @@ import WeaveCrypto
 
 /// The control thread's work: feeds each connection's `SleeveLink` and `OverlaySwitch`, and carries out what they ask.
 struct SleeveControlLoop: ~Copyable {
-    /// What others ask of the control thread.
-    enum Command: Sendable {
-        case prepare(SleeveConnection, OverlayNegotiation.Outcome, any SleeveEvents)
-        case confirm(UInt64)
-        case control(UInt64, tag: UInt8, payload: [UInt8])
-        case stop(UInt64)
-        case routes(ForwardingRoutes)
-        case peerRemoved(PeerName)
-    }
-
-    /// Where others leave commands. Control messages beyond the limit are lost: peers send them again.
-    final class Inbox: Sendable {
-        /// A search of every link at once needs less.
-        static let limit = 16384
-
-        let wakeup = Wakeup()
-        private let commands = Mutex<[Command]>([])
-
-        func post(_ command: Command) {
-            commands.withLock { commands in
-                if case .control = command, commands.count >= Self.limit { return }
-                commands.append(command)
-            }
-            wakeup.signal()
-        }
-
-        func takeAll() -> [Command] {
-            commands.withLock { commands in
-                let all = commands
-                commands = []
-                return all
-            }
-        }
-    }
-
     struct Link {
+        /// How many lines about odd control messages one connection may put into the log.
+        static let complaintLimit = 16
+
         let connection: SleeveConnection
         let outcome: OverlayNegotiation.Outcome
         let events: any SleeveEvents
@@ -51,6 +19,7 @@ struct SleeveControlLoop: ~Copyable {
         var link: SleeveLink
         var overlays: OverlaySwitch
         var isConfirmed = false
+        var complaints = 0
         var attributes: SleeveAttributes?
 
         /// The name in the log, as 2.8.1 writes it.
@@ -58,7 +27,7 @@ struct SleeveControlLoop: ~Copyable {
         var prefix: String { "sleeve ->[\(link.remoteAddress ?? connection.remoteAddress)|\(peer)]" }
     }
 
-    let inbox: Inbox
+    let inbox: SleeveControlInbox
     let fabric: PacketFabric
     let resources: SleeveResources
     let shared: SharedCounts
@@ -73,7 +42,10 @@ struct SleeveControlLoop: ~Copyable {
     var sweep: MonotonicTime
     var now = monotonicNow()
 
-    init(inbox: Inbox, fabric: PacketFabric, resources: SleeveResources, counts: SharedCounts, logger: Logger) {
+    init(
+        inbox: SleeveControlInbox, fabric: PacketFabric, resources: SleeveResources, counts: SharedCounts,
+        logger: Logger
+    ) {
         self.inbox = inbox
         self.fabric = fabric
         self.resources = resources
@@ -90,7 +62,9 @@ struct SleeveControlLoop: ~Copyable {
             sleep()
             now = monotonicNow()
             inbox.wakeup.clear()
-            for command in inbox.takeAll() { handle(command) }
+            let (commands, lost) = inbox.takeAll()
+            if lost > 0 { counts.add(.lostControls, lost) }
+            for command in commands { handle(command) }
             // Commands first: what threads report is about links that they made.
             publishIfDirty()
             for event in fabric.events.takeAll() { handle(event) }
@@ -129,7 +103,7 @@ struct SleeveControlLoop: ~Copyable {
 
     // MARK: - Commands
 
-    private mutating func handle(_ command: Command) {
+    private mutating func handle(_ command: SleeveControlInbox.Command) {
         switch command {
         case .prepare(let connection, let outcome, let events): prepare(connection, outcome, events)
         case .confirm(let id):
@@ -190,6 +164,9 @@ struct SleeveControlLoop: ~Copyable {
             let message = try SleeveControl(tag: envelope.tag, body: envelope.body)
             update(id) { $0.onControl(message, $1) }
         } catch {
+            counts.add(.ignoredControls)
+            guard link.complaints < Link.complaintLimit else { return }
+            links[id]?.complaints += 1
             logger.warning("\(link.prefix): \(error)")
         }
     }

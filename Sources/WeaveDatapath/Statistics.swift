@@ -47,6 +47,10 @@ public enum PacketCounter: Int, Sendable, Hashable, CaseIterable {
     case injectErrors
     /// Reports to the control thread for which its queue had no room.
     case lostReports
+    /// Control messages of peers that say nothing usable.
+    case ignoredControls
+    /// Control messages of peers that came faster than they were read.
+    case lostControls
 
     /// The name of the counter.
     public var label: String {

@@ -6,6 +6,7 @@ import Testing
 import WeaveCore
 import WeaveCrypto
 import WeaveNetlink
+import WeaveTestKit
 
 @testable import WeaveDatapath
 
@@ -83,9 +84,7 @@ final class PacketLab {
             configuration.offloads = offloads
             let (ready, log) = (configuration, events[index].log)
             let overlay = try namespace.run {
-                var logger = Logger(label: "host") { _ in LabLog(lines: log) }
-                logger.logLevel = .debug
-                return try SleeveOverlay(configuration: ready, logger: logger)
+                return try SleeveOverlay(configuration: ready, logger: log.logger)
             }
             overlays.append(overlay)
         }
@@ -100,7 +99,7 @@ final class PacketLab {
             }
         }
         guard isReady else {
-            throw NotEstablished(description: "links not established: \(events.map { $0.log.withLock { $0 } })")
+            throw NotEstablished(description: "links not established: \(events.map { $0.log.lines })")
         }
     }
 
@@ -174,7 +173,7 @@ final class LabEvents: SleeveEvents {
     }
 
     let index: Int
-    let log = LogLines([])
+    let log = LogRecorder()
     private let states = Mutex<[UInt64: State]>([:])
     private let peers = Mutex<[UInt64: Peer]>([:])
 
@@ -196,31 +195,5 @@ final class LabEvents: SleeveEvents {
     func sendControl(_ id: UInt64, tag: UInt8, payload: [UInt8]) {
         states.withLock { $0[id, default: State()].controls.append([tag] + payload) }
         peers.withLock { $0[id] }?.overlay.withLock { $0 }?.onControl(id, tag: tag, payload: payload)
-    }
-}
-
-/// Lines of a log.
-final class LogLines: Sendable {
-    private let lines: Mutex<[String]>
-    init(_ lines: [String]) { self.lines = Mutex(lines) }
-    func withLock<Result: Sendable>(_ body: (inout [String]) -> Result) -> Result { lines.withLock { body(&$0) } }
-    func contains(_ text: String) -> Bool { withLock { $0.contains { $0.contains(text) } } }
-}
-
-struct LabLog: LogHandler {
-    let lines: LogLines
-    var logLevel = Logger.Level.debug
-    var metadata: Logger.Metadata = [:]
-
-    init(lines: LogLines) { self.lines = lines }
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-        let line = "\(event.level) \(event.message)"
-        lines.withLock { $0.append(line) }
     }
 }

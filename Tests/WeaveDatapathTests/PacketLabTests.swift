@@ -5,6 +5,7 @@ import Testing
 import WeaveCore
 import WeaveCrypto
 import WeaveNetlink
+import WeaveTestKit
 
 @testable import WeaveDatapath
 
@@ -220,7 +221,7 @@ struct PacketLabTests {
                 && statistics[.malformedDatagrams] >= 150
         }
         #expect(isCounted, "seed \(Self.seed)")
-        #expect(lab.events[1].log.withLock { $0.filter { $0.contains("Failed to decode") }.count } <= 8)
+        #expect(lab.events[1].log.lines.filter { $0.contains("Failed to decode") }.count <= 8)
         #expect(try lab.ping(0, 1).status == 0)
         #expect(lab.events[1].state(id: 1).failure == nil)
     }

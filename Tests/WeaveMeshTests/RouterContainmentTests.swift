@@ -2,6 +2,7 @@ import Foundation
 import NIOCore
 import Testing
 import WeaveCore
+import WeaveTestKit
 
 @testable import WeaveMesh
 

@@ -4,6 +4,7 @@ import NIOPosix
 import Testing
 import WeaveCore
 import WeaveCrypto
+import WeaveTestKit
 
 @testable import WeaveMesh
 

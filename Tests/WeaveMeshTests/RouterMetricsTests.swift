@@ -2,6 +2,7 @@ import CoreMetrics
 import Foundation
 import Testing
 import WeaveCore
+import WeaveTestKit
 
 @testable import WeaveMesh
 

@@ -1,6 +1,7 @@
 import Testing
 import WeaveCore
 import WeaveCrypto
+import WeaveTestKit
 
 @testable import WeaveMesh
 

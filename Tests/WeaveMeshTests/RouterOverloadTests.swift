@@ -3,6 +3,7 @@ import NIOCore
 import NIOPosix
 import Testing
 import WeaveCore
+import WeaveTestKit
 
 @testable import WeaveMesh
 

@@ -5,6 +5,7 @@ import NIOPosix
 import Testing
 import WeaveCore
 import WeaveCrypto
+import WeaveTestKit
 
 @testable import WeaveMesh
 
@@ -92,21 +93,6 @@ func withTestMesh(_ body: (TestMesh) async throws -> Void) async throws {
     await mesh.stopAll()
 }
 
-struct TimedOut: Error, CustomStringConvertible {
-    let description: String
-}
-
-/// Waits until something holds.
-func eventually(
-    _ what: String, within limit: Duration = .seconds(60), _ condition: () async throws -> Bool
-) async throws {
-    let end = ContinuousClock.now + limit
-    while try await !condition() {
-        guard ContinuousClock.now < end else { throw TimedOut(description: "not within \(limit): \(what)") }
-        try await Task.sleep(for: .milliseconds(10))
-    }
-}
-
 extension MeshRouter {
     var isConnectedTo: Set<PeerName> {
         Set(status().connections.filter { $0.state == .established }.compactMap(\.peer))
@@ -155,33 +141,6 @@ actor RecordingHandler: GossipHandler {
     }
 
     func completeState() async -> (any GossipData)? { nil }
-}
-
-/// Keeps the lines of a log.
-final class LogRecorder: Sendable {
-    private let recorded = Locked<[String]>([])
-
-    var lines: [String] { recorded.value }
-    func append(_ line: String) { recorded.change { $0.append(line) } }
-
-    var logger: Logger {
-        Logger(label: "test") { _ in Handler(recorder: self) }
-    }
-
-    private struct Handler: LogHandler {
-        let recorder: LogRecorder
-        var metadata: Logger.Metadata = [:]
-        var logLevel: Logger.Level = .debug
-
-        init(recorder: LogRecorder) { self.recorder = recorder }
-
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
-
-        func log(event: LogEvent) { recorder.append("\(event.message)") }
-    }
 }
 
 /// A value behind a lock.

@@ -3,6 +3,7 @@ import Logging
 import Testing
 import WeaveCore
 import WeaveCrypto
+import WeaveTestKit
 
 @testable import WeaveMesh
 
