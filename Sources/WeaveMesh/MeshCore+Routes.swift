@@ -55,7 +55,7 @@ extension MeshCore {
         if !news.isEmpty, !timers.isArmed(.news) { passOnNews(now) }
     }
 
-    var routesAreStale: Bool { timers.isArmed(.routes) }
+    package var routesAreStale: Bool { timers.isArmed(.routes) }
 
     /// The connection that leads towards a peer.
     mutating func connection(towards destination: PeerName, _ now: MonotonicTime) -> (hop: PeerName?, ConnectionID?) {

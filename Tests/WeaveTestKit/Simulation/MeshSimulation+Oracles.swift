@@ -11,7 +11,7 @@ extension MeshSimulation {
         var connections: [String]
     }
 
-    /// Nil when every running peer knows exactly the running peers, with the same records, and routes to all of them;
+    /// Nil when every running peer knows exactly the running peers, with the same records, and has routes to all of them;
     /// otherwise the first difference.
     public func disagreement() -> String? {
         let alive = running
@@ -21,6 +21,8 @@ extension MeshSimulation {
             return "host \(first) knows \(reference.count) peers where \(expected.count) run"
         }
         for host in alive {
+            // Routes are calculated a moment after the change.
+            if hosts[host].core?.routesAreStale == true { return "host \(host) has yet to calculate its routes" }
             guard let known = records(of: host) else { return "host \(host) has no status" }
             for (name, record) in reference where known[name] != record {
                 return "hosts \(first) and \(host) differ about \(name): \(record) and "
