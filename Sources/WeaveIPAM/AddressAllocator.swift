@@ -139,6 +139,12 @@ public actor AddressAllocator: GossipHandler {
         return allocator.owned
     }
 
+    /// The addresses that a name may use although nobody knows yet whose they are: see `claim`.
+    public func promised(to ident: String) async -> [IPv4CIDR] {
+        await settle()
+        return allocator.promised(to: ident)
+    }
+
     /// Gives one address of a name back.
     public func free(_ ident: String, _ address: IPv4Address) async throws(IPAMError) {
         try await finish { $0.onFree($1, ident: ident, address: address, now: $2) }

@@ -22,6 +22,9 @@ struct PendingClaim: Sendable {
     /// The owner that was asked last, and when.
     var asked: PeerName?
     var askedAt = MonotonicTime.zero
+
+    /// Whether nobody waits for it any more: the caller was told that it will do.
+    var isPromise: Bool { id == nil }
 }
 
 extension Allocator {
@@ -52,6 +55,11 @@ extension Allocator {
                 id: id, ident: ident, cidr: cidr, isContainer: isContainer, acceptsUnknown: acceptsUnknown,
                 since: now.monotonic)
             guard allocator.admits(id, "Claim", ident) else { return }
+            if acceptsUnknown, let promise = allocator.promise(of: cidr.address) {
+                if promise.ident == ident { return allocator.complete(id, .done) }
+                let text = "address \(cidr) already in use by \(promise.ident)"
+                return allocator.complete(id, .failed(IPAMError(.inUse, text)))
+            }
             if !allocator.attempt(&pending) { allocator.claims.append(pending) }
         }
     }
@@ -81,6 +89,7 @@ extension Allocator {
         _ id: RequestID, ident: String, address: IPv4Address, now: AllocatorTime
     ) -> [AllocatorDirective] {
         turn(now) { allocator in
+            if allocator.withdraw(ident, address) { return allocator.complete(id, .done) }
             guard allocator.owned[ident]?.cidrs.contains(where: { $0.address == address }) == true else {
                 let error = IPAMError(.notFound, "Free: address \(address) not found for \(ident)")
                 return allocator.complete(id, .failed(error))
@@ -94,7 +103,8 @@ extension Allocator {
     /// A name needs no address any more.
     public mutating func onDelete(_ id: RequestID, ident: String, now: AllocatorTime) -> [AllocatorDirective] {
         turn(now) { allocator in
-            guard allocator.delete(ident) else {
+            let isPromised = allocator.withdraw(ident)
+            guard allocator.delete(ident) || isPromised else {
                 return allocator.complete(id, .failed(IPAMError(.notFound, "Delete: no addresses for \(ident)")))
             }
             allocator.complete(id, .done)
@@ -104,6 +114,24 @@ extension Allocator {
     /// The addresses of a name that lie in `range`.
     public func addresses(of ident: String, in range: AddressRange) -> [IPv4CIDR] {
         owned[ident]?.cidrs.filter { range.contains($0.address) } ?? []
+    }
+
+    /// The addresses that a name may use although nobody knows yet whose they are.
+    public func promised(to ident: String) -> [IPv4CIDR] {
+        claims.filter { $0.isPromise && $0.ident == ident }.map(\.cidr)
+    }
+
+    private func promise(of address: IPv4Address) -> PendingClaim? {
+        claims.first { $0.isPromise && $0.cidr.address == address && $0.ident != Self.anonymous }
+    }
+
+    /// Takes a promised address back from a name, or with nil all; false when there was none.
+    private mutating func withdraw(_ ident: String, _ address: IPv4Address? = nil) -> Bool {
+        let count = claims.count
+        claims.removeAll { $0.isPromise && $0.ident == ident && (address == nil || $0.cidr.address == address) }
+        guard claims.count < count else { return false }
+        dropIdleSpaceRequests()
+        return true
     }
 
     // MARK: Attempts

@@ -193,4 +193,24 @@ struct AddressLabTests {
         #expect(first.log.contains("Deleting persisted data for IPAM range 10.32.0.0-10.32.0.255"), "\(first.log)")
         #expect(try cluster.addContainer().attachAnywhere(to: first).hasPrefix("10.64.0."))
     }
+
+    @Test("a host that waits for others attaches containers with addresses by hand, and files these when it has a ring")
+    func byHandBeforeTheRing() throws {
+        let cluster = try LabCluster()
+        defer { cluster.takeDown() }
+        let hosts = try (cluster.addHost(), cluster.addHost())
+        try cluster.link(hosts.0, hosts.1)
+        try hosts.0.launch(flags: [Self.range, "--ipalloc-init=consensus=2"])
+        let (kept, given) = try (cluster.addContainer(), cluster.addContainer())
+        #expect(try kept.attachAnywhere(to: hosts.0, "10.32.0.9/24") == "10.32.0.9")
+        #expect(try kept.attachAnywhere(to: hosts.0, "10.32.0.9/24") == "10.32.0.9")
+        #expect(try given.attachAnywhere(to: hosts.0, "10.32.0.10/24") == "10.32.0.10")
+        #expect(throws: LabShell.Failure.self) { try given.attachAnywhere(to: hosts.0, "10.32.0.9/24") }
+        try given.detach(from: hosts.0)
+
+        try hosts.1.launch(peers: [hosts.0.addresses[0]], flags: [Self.range, "--ipalloc-init=consensus=2"])
+        let page = "/ip/\(kept.namespace)"
+        #expect(try Self.soon { try hosts.0.http(page).output.contains("10.32.0.9/24") }, "\(hosts.0.log)")
+        #expect(try hosts.0.status("ipam").contains("(1 active)"))
+    }
 }

@@ -560,4 +560,30 @@ import WeaveCore
         }
         #expect(error.message == "range 10.1.0.0/24 out of bounds: 10.0.0.128/25")
     }
+
+    @Test("an address that is promised before there is a ring is nobody else's, and can be given back")
+    func promises() throws {
+        var peer = try TestPeer(1, quorum: 2)
+        func claim(_ ident: String, _ time: Double) -> AllocatorReply? {
+            peer.ask {
+                $0.onClaim(
+                    $1, ident: ident, cidr: cidr("10.0.0.9/24"), isContainer: true, acceptsUnknown: true,
+                    now: seconds(time))
+            }
+        }
+        #expect(claim("c1", 1) == .done)
+        #expect(claim("c1", 2) == .done)
+        #expect(peer.allocator.promised(to: "c1") == [cidr("10.0.0.9/24")])
+        let rival = claim("c2", 3)
+        #expect(rival == .failed(IPAMError(.inUse, "address 10.0.0.9/24 already in use by c1")))
+        #expect(peer.ask { $0.onFree($1, ident: "c1", address: ip("10.0.0.9"), now: seconds(4)) } == .done)
+        #expect(peer.allocator.promised(to: "c1").isEmpty)
+        #expect(claim("c2", 5) == .done)
+        #expect(peer.ask { $0.onDelete($1, ident: "c2", now: seconds(6)) } == .done)
+        guard case .failed(let error)? = peer.ask({ $0.onDelete($1, ident: "c2", now: seconds(7)) }) else {
+            Issue.record("what was given back was there still")
+            return
+        }
+        #expect(error.code == .notFound)
+    }
 }
