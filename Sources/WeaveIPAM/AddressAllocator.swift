@@ -139,10 +139,10 @@ public actor AddressAllocator: GossipHandler {
         return allocator.owned
     }
 
-    /// The addresses that a name may use although nobody knows yet whose they are: see `claim`.
-    public func promised(to ident: String) async -> [IPv4CIDR] {
+    /// The addresses that a name has, and those that it may use although nobody knows yet whose they are: see `claim`.
+    public func held(by ident: String) async -> [IPv4CIDR] {
         await settle()
-        return allocator.promised(to: ident)
+        return allocator.held(by: ident)
     }
 
     /// Gives one address of a name back.

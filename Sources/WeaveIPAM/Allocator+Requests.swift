@@ -23,7 +23,7 @@ struct PendingClaim: Sendable {
     var asked: PeerName?
     var askedAt = MonotonicTime.zero
 
-    /// Whether nobody waits for it any more: the caller was told that it will do.
+    /// Whether nobody waits for it: a caller was told that it will do, or it was there from the start.
     var isPromise: Bool { id == nil }
 }
 
@@ -89,8 +89,9 @@ extension Allocator {
         _ id: RequestID, ident: String, address: IPv4Address, now: AllocatorTime
     ) -> [AllocatorDirective] {
         turn(now) { allocator in
-            if allocator.withdraw(ident, address) { return allocator.complete(id, .done) }
+            let isPromised = allocator.withdraw(ident, address)
             guard allocator.owned[ident]?.cidrs.contains(where: { $0.address == address }) == true else {
+                if isPromised { return allocator.complete(id, .done) }
                 let error = IPAMError(.notFound, "Free: address \(address) not found for \(ident)")
                 return allocator.complete(id, .failed(error))
             }
@@ -116,17 +117,21 @@ extension Allocator {
         owned[ident]?.cidrs.filter { range.contains($0.address) } ?? []
     }
 
-    /// The addresses that a name may use although nobody knows yet whose they are.
-    public func promised(to ident: String) -> [IPv4CIDR] {
-        claims.filter { $0.isPromise && $0.ident == ident }.map(\.cidr)
+    /// The addresses that a name has, and those that it may use although nobody knows yet whose they are.
+    public func held(by ident: String) -> [IPv4CIDR] {
+        let own = owned[ident]?.cidrs ?? []
+        let promised = claims.filter { $0.isPromise && $0.ident == ident }.map(\.cidr)
+        return own + promised.filter { promise in !own.contains { $0.address == promise.address } }
     }
 
     private func promise(of address: IPv4Address) -> PendingClaim? {
         claims.first { $0.isPromise && $0.cidr.address == address && $0.ident != Self.anonymous }
     }
 
-    /// Takes a promised address back from a name, or with nil all; false when there was none.
+    /// Takes a promised address back from a name, or with nil all; false when there was none. What is on interfaces but
+    /// belongs to no name stays: nobody can give that back.
     private mutating func withdraw(_ ident: String, _ address: IPv4Address? = nil) -> Bool {
+        guard ident != Self.anonymous else { return false }
         let count = claims.count
         claims.removeAll { $0.isPromise && $0.ident == ident && (address == nil || $0.cidr.address == address) }
         guard claims.count < count else { return false }

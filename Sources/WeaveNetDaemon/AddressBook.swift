@@ -169,10 +169,7 @@ actor AddressBook {
     }
 
     /// All that a name has, and what it was promised before there was anybody to ask.
-    func addresses(of ident: String) async -> [IPv4CIDR] {
-        let promised = await allocator.promised(to: ident)
-        return (await allocator.owned()[ident]?.cidrs ?? []) + promised
-    }
+    func addresses(of ident: String) async -> [IPv4CIDR] { await allocator.held(by: ident) }
 
     // MARK: Around
 

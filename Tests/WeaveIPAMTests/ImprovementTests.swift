@@ -573,11 +573,11 @@ import WeaveCore
         }
         #expect(claim("c1", 1) == .done)
         #expect(claim("c1", 2) == .done)
-        #expect(peer.allocator.promised(to: "c1") == [cidr("10.0.0.9/24")])
+        #expect(peer.allocator.held(by: "c1") == [cidr("10.0.0.9/24")])
         let rival = claim("c2", 3)
         #expect(rival == .failed(IPAMError(.inUse, "address 10.0.0.9/24 already in use by c1")))
         #expect(peer.ask { $0.onFree($1, ident: "c1", address: ip("10.0.0.9"), now: seconds(4)) } == .done)
-        #expect(peer.allocator.promised(to: "c1").isEmpty)
+        #expect(peer.allocator.held(by: "c1").isEmpty)
         #expect(claim("c2", 5) == .done)
         #expect(peer.ask { $0.onDelete($1, ident: "c2", now: seconds(6)) } == .done)
         guard case .failed(let error)? = peer.ask({ $0.onDelete($1, ident: "c2", now: seconds(7)) }) else {
@@ -585,5 +585,12 @@ import WeaveCore
             return
         }
         #expect(error.code == .notFound)
+
+        // Addresses found on interfaces at the start belong to nobody who could give them back.
+        let found = AllocatorConfiguration.PreClaim(
+            ident: Allocator.anonymous, isContainer: false, cidr: cidr("10.0.0.9/24"))
+        peer = try TestPeer(1, quorum: 2, preClaims: [found])
+        _ = peer.ask { $0.onDelete($1, ident: Allocator.anonymous, now: seconds(8)) }
+        #expect(peer.allocator.held(by: Allocator.anonymous) == [cidr("10.0.0.9/24")])
     }
 }
